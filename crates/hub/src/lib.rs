@@ -1,0 +1,20 @@
+//! Who is connected, and where a message goes.
+//!
+//! Three ideas, a file each: the [`Hub`] is the registry of uids and groups and does the fan-out; an [`Outbound`] is
+//! what waits for one connection; a [`Message`] is a frame that is encoded once and shared by all who must queue it.
+//! The crate knows no socket, no HTTP and no clock: a connection is whatever implements [`Outbox`], a socket whatever
+//! implements [`Sink`]. That is what lets the registry be tested with a million connections and the outbound queue
+//! under every interleaving (`tests/`).
+//!
+//! Concurrency: every method takes `&self` and may be called from any thread. A shard's lock covers only the look-up,
+//! never a write to a socket.
+
+mod groups;
+mod message;
+mod outbound;
+mod registry;
+
+pub use groups::GroupError;
+pub use message::Message;
+pub use outbound::{Bound, Flushed, Outbound, Promised, Sent, Sink};
+pub use registry::{BindError, Delivered, Hub, Outbox};

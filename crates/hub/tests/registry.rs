@@ -1,0 +1,243 @@
+//! The registry against a model, and under threads: nobody gets another's message, nobody misses one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+
+use doorbell_hub::{BindError, Delivered, Hub, Message, Outbox, Sent};
+use doorbell_protocol::Uid;
+use proptest::prelude::*;
+
+/// A connection that keeps what it gets.
+#[derive(Debug)]
+struct Memory {
+    uid: Uid,
+    got: Mutex<Vec<Vec<u8>>>,
+    closed: AtomicBool,
+}
+
+impl Memory {
+    fn new(uid: &str) -> Arc<Self> {
+        let uid = Uid::new(uid).expect("a valid uid");
+        Arc::new(Self { uid, got: Mutex::default(), closed: AtomicBool::new(false) })
+    }
+
+    fn got(&self) -> Vec<Vec<u8>> {
+        self.got.lock().expect("no poison").clone()
+    }
+}
+
+impl Outbox for Memory {
+    fn uid(&self) -> Option<&Uid> {
+        Some(&self.uid)
+    }
+
+    fn deliver(&self, message: &Message<'_>) -> Sent {
+        if self.closed.load(Ordering::SeqCst) {
+            return Sent::Closed;
+        }
+        self.got.lock().expect("no poison").push(message.frame().to_vec());
+        Sent::Written
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Bind(u8),
+    /// The n-th of the connections there are.
+    Unbind(usize),
+    /// The n-th stops taking messages but is still in the table.
+    Close(usize),
+    Push(u8),
+    Broadcast,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..6u8).prop_map(Step::Bind),
+        3 => any::<usize>().prop_map(Step::Unbind),
+        1 => any::<usize>().prop_map(Step::Close),
+        4 => (0..6u8).prop_map(Step::Push),
+        1 => Just(Step::Broadcast),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_binds_pushes_and_closes_agrees_with_the_model(
+        steps in prop::collection::vec(step(), 0..200),
+        limit in 1..5usize,
+    ) {
+        let hub = Hub::new();
+        let mut bound: Vec<Arc<Memory>> = Vec::new();
+        // Kept, so that no address is used twice and what they got last can be checked too.
+        let mut unbound: Vec<Arc<Memory>> = Vec::new();
+        let mut expected: HashMap<*const Memory, Vec<Vec<u8>>> = HashMap::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            let frame = number.to_be_bytes();
+            match step {
+                Step::Bind(uid) => {
+                    let connection = Memory::new(&format!("u{uid}"));
+                    let siblings = bound.iter().filter(|other| other.uid == connection.uid).count();
+                    let result = hub.bind(&connection, limit);
+                    if siblings < limit {
+                        prop_assert_eq!(result, Ok(()));
+                        bound.push(connection);
+                    } else {
+                        prop_assert_eq!(result, Err(BindError::TooMany { limit }));
+                    }
+                }
+                Step::Unbind(index) if !bound.is_empty() => {
+                    let connection = bound.remove(index % bound.len());
+                    prop_assert!(hub.unbind(&connection));
+                    prop_assert!(!hub.unbind(&connection), "only once");
+                    unbound.push(connection);
+                }
+                Step::Close(index) if !bound.is_empty() => {
+                    bound[index % bound.len()].closed.store(true, Ordering::SeqCst);
+                }
+                Step::Unbind(_) | Step::Close(_) => {}
+                Step::Push(uid) => {
+                    let uid = format!("u{uid}");
+                    let meant: Vec<_> = bound.iter().filter(|other| other.uid.as_str() == uid).collect();
+                    let delivered = hub.push(&uid, &Message::new(&frame));
+                    prop_assert_eq!(delivered, note(&mut expected, &meant, &frame));
+                }
+                Step::Broadcast => {
+                    let meant: Vec<_> = bound.iter().collect();
+                    let delivered = hub.broadcast(&Message::new(&frame));
+                    prop_assert_eq!(delivered, note(&mut expected, &meant, &frame));
+                }
+            }
+            prop_assert_eq!(hub.connections(), bound.len());
+            let users: std::collections::HashSet<_> = bound.iter().map(|other| other.uid.clone()).collect();
+            prop_assert_eq!(hub.users(), users.len());
+        }
+        for connection in bound.iter().chain(&unbound) {
+            let expected = expected.remove(&Arc::as_ptr(connection)).unwrap_or_default();
+            prop_assert_eq!(connection.got(), expected);
+        }
+    }
+}
+
+fn note(
+    expected: &mut HashMap<*const Memory, Vec<Vec<u8>>>,
+    meant: &[&Arc<Memory>],
+    frame: &[u8],
+) -> Delivered {
+    let mut written = 0;
+    for connection in meant {
+        if !connection.closed.load(Ordering::SeqCst) {
+            expected.entry(Arc::as_ptr(connection)).or_default().push(frame.to_vec());
+            written += 1;
+        }
+    }
+    Delivered { connections: meant.len(), written }
+}
+
+#[test]
+fn threads_that_bind_push_and_close_never_misdeliver_or_lose() {
+    const THREADS: usize = 4;
+    const UIDS: usize = 50;
+    const ROUNDS: usize = 4_000;
+    let hub = Arc::new(Hub::new());
+    // One connection of each uid stays throughout: it must get every push to its uid, in each pusher's order.
+    let steady: Vec<_> = (0..UIDS).map(|uid| Memory::new(&format!("u{uid}"))).collect();
+    for connection in &steady {
+        hub.bind(connection, usize::MAX).expect("there is room");
+    }
+    let barrier = Arc::new(Barrier::new(THREADS));
+    let strangers = Arc::new(AtomicUsize::new(0));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let (hub, barrier, strangers) = (Arc::clone(&hub), Arc::clone(&barrier), Arc::clone(&strangers));
+            std::thread::spawn(move || {
+                barrier.wait();
+                for round in 0..ROUNDS {
+                    let uid = format!("u{}", (round * 7 + thread * 13) % UIDS);
+                    let passing = Memory::new(&uid);
+                    hub.bind(&passing, usize::MAX).expect("there is room");
+                    let frame = format!("{uid} {thread} {round}");
+                    let delivered = hub.push(&uid, &Message::new(frame.as_bytes()));
+                    assert!(delivered.written >= 2, "the steady one and this one");
+                    assert!(passing.got().contains(&frame.clone().into_bytes()), "its own push, while bound");
+                    assert!(hub.unbind(&passing));
+                    let wrong = passing.got().iter().filter(|got| !names(got, &uid)).count();
+                    strangers.fetch_add(wrong, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("threads do not panic");
+    }
+    assert_eq!(strangers.load(Ordering::SeqCst), 0);
+    let mut total = 0;
+    for connection in &steady {
+        let got = connection.got();
+        total += got.len();
+        assert!(got.iter().all(|frame| names(frame, connection.uid.as_str())), "nobody else's");
+        for thread in 0..THREADS {
+            let rounds: Vec<usize> = got
+                .iter()
+                .filter_map(|frame| {
+                    let text = std::str::from_utf8(frame).expect("text");
+                    let mut words = text.split(' ').skip(1).map(|word| word.parse().expect("a number"));
+                    (words.next() == Some(thread)).then(|| words.next().expect("a round"))
+                })
+                .collect();
+            assert!(rounds.is_sorted(), "in order");
+        }
+    }
+    assert_eq!(total, THREADS * ROUNDS, "nobody missed one");
+    assert_eq!((hub.connections(), hub.users()), (UIDS, UIDS));
+}
+
+fn names(frame: &[u8], uid: &str) -> bool {
+    frame.split(|byte| *byte == b' ').next() == Some(uid.as_bytes())
+}
+
+#[test]
+fn all_tabs_of_a_uid_see_concurrent_pushes_in_one_order() {
+    let hub = Arc::new(Hub::new());
+    let tabs: Vec<_> = (0..3).map(|_| Memory::new("u")).collect();
+    for tab in &tabs {
+        hub.bind(tab, 10).expect("there is room");
+    }
+    let threads: Vec<_> = (0..4u8)
+        .map(|thread| {
+            let hub = Arc::clone(&hub);
+            std::thread::spawn(move || {
+                for number in 0..1_000u16 {
+                    let [high, low] = number.to_be_bytes();
+                    hub.push("u", &Message::new(&[thread, high, low]));
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("threads do not panic");
+    }
+    assert_eq!(tabs[0].got().len(), 4_000);
+    assert!(tabs.iter().all(|tab| tab.got() == tabs[0].got()));
+}
+
+#[test]
+fn groups_reach_their_members_wherever_they_are() {
+    let hub = Hub::new();
+    let (one, two, three) = (Memory::new("one"), Memory::new("two"), Memory::new("three"));
+    for connection in [&one, &two, &three] {
+        hub.bind(connection, 10).expect("there is room");
+    }
+    for member in ["one", "two", "absent"] {
+        assert_eq!(hub.join("g", &Uid::new(member).expect("valid")), Ok(true));
+    }
+    assert_eq!(hub.join("g", &one.uid), Ok(false), "a member already");
+    let message = Message::new(b"hello");
+    assert_eq!(hub.push_group("g", &message), Delivered { connections: 2, written: 2 });
+    assert!(hub.leave("g", "two"));
+    assert!(!hub.leave("g", "two"));
+    assert_eq!(hub.push_group("g", &message), Delivered { connections: 1, written: 1 });
+    assert_eq!(hub.push_group("nobody", &message), Delivered::default());
+    assert_eq!((one.got().len(), two.got().len(), three.got().len()), (2, 1, 0));
+}
