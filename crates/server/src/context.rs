@@ -1,0 +1,87 @@
+//! What every part of one server shares.
+
+use std::net::{IpAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use doorbell_hub::Hub;
+use tokio::sync::mpsc;
+
+use crate::admission::Addresses;
+use crate::io::Connection;
+use crate::metrics::Metrics;
+use crate::policy::Policy;
+
+/// See the module's header. One per server, behind one `Arc`.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) hub: Hub<Connection>,
+    pub(crate) metrics: Metrics,
+    pub(crate) policy: ArcSwap<Policy>,
+    pub(crate) addresses: Addresses,
+    /// Where the event loops send connections that speak ordinary HTTP; unset where nothing serves them.
+    pub(crate) http: OnceLock<mpsc::Sender<HttpConnection>>,
+    /// Set once, when the server begins to stop.
+    draining: AtomicBool,
+}
+
+impl Context {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self {
+            hub: Hub::new(),
+            metrics: Metrics::default(),
+            policy: ArcSwap::from_pointee(policy),
+            addresses: Addresses::default(),
+            http: OnceLock::new(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+}
+
+/// A connection on the public listener whose request is not for the event loops.
+#[derive(Debug)]
+pub(crate) struct HttpConnection {
+    pub(crate) socket: TcpStream,
+    /// What was read of it already: a complete request head and what came with it.
+    pub(crate) read: Vec<u8>,
+    /// The other end, as a PROXY header corrected it.
+    pub(crate) peer: IpAddr,
+    /// Counts the connection towards its address until dropped.
+    pub(crate) counted: Option<Counted>,
+}
+
+/// One connection's place in its address's count, given up on drop.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    context: Option<Arc<Context>>,
+    address: IpAddr,
+}
+
+impl Counted {
+    /// Takes charge of a place that was already admitted.
+    pub(crate) fn new(context: &Arc<Context>, address: IpAddr) -> Self {
+        Self { context: Some(Arc::clone(context)), address }
+    }
+
+    /// Leaves the place to someone else who will release it.
+    pub(crate) fn hand_on(mut self) {
+        self.context = None;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(context) = &self.context {
+            context.addresses.release(self.address);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! One connection as other threads see it: a socket, what waits for it, and whose it is.
+//!
+//! The event loop it lives on owns everything else ([`super::slot`]). Anyone may [`Connection::deliver`] or
+//! [`Connection::close`]; only the loop reads, and only the loop takes it out of the registry and lets go of the
+//! descriptor. The descriptor closes when the last `Arc` goes, so a write can never reach a stranger's socket.
+
+use std::io::{self, Write as _};
+use std::net::{IpAddr, TcpStream};
+use std::sync::{Arc, OnceLock};
+
+use doorbell_hub::{Bound, Flushed, Message, Outbound, Outbox, Promised, Sent, Sink};
+use doorbell_protocol::Uid;
+use doorbell_protocol::close::CloseCode;
+use doorbell_protocol::frame::encode_close;
+use parking_lot::Mutex;
+
+use super::event_loop::LoopHandle;
+
+/// Where a connection lives: its loop, its place there, and which tenant of that place it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionId {
+    pub(super) home: u8,
+    pub(super) generation: u16,
+    pub(super) token: u32,
+}
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "c_{:02x}{:04x}{:08x}", self.home, self.generation, self.token)
+    }
+}
+
+/// See the module's header.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: TcpStream,
+    outbound: Mutex<Outbound>,
+    uid: OnceLock<Uid>,
+    home: Arc<LoopHandle>,
+    pub(super) id: ConnectionId,
+    /// Unix seconds of the accept.
+    pub(crate) since: u32,
+    /// The client's own address, proxies seen through.
+    pub(crate) address: IpAddr,
+    /// Whether it counts towards its address's limit.
+    pub(super) counted: bool,
+}
+
+/// A socket as a [`Sink`]: one system call a write.
+struct Socket<'a>(&'a TcpStream);
+
+impl Sink for Socket<'_> {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&mut &*self.0).write(bytes)
+    }
+
+    fn write_vectored(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        (&mut &*self.0).write_vectored(parts)
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        socket: TcpStream,
+        home: Arc<LoopHandle>,
+        id: ConnectionId,
+        address: IpAddr,
+        counted: bool,
+        since: u32,
+    ) -> Self {
+        let outbound = Mutex::new(Outbound::new());
+        Self { socket, outbound, uid: OnceLock::new(), home, id, since, address, counted }
+    }
+
+    /// Its name in the API and the logs.
+    pub(crate) const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    pub(super) fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
+    /// How much may wait for it.
+    pub(super) fn bound(&self) -> Bound {
+        self.home.bound()
+    }
+
+    /// Gives it its uid; a second call changes nothing and says so.
+    pub(super) fn name(&self, uid: Uid) -> bool {
+        self.uid.set(uid).is_ok()
+    }
+
+    /// Whether it takes nothing any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.outbound.lock().is_finished()
+    }
+
+    /// Closes it from any thread, after everything it was promised.
+    pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+        self.end(code, reason, |outbound, socket, farewell| {
+            outbound.finish_after_queue(socket, farewell);
+            Promised::default()
+        });
+    }
+
+    /// Closes it from any thread, giving up what waits behind the frame under way: it is too slow to be told.
+    fn close_slow(&self) {
+        let reason = "too slow: the queue is full";
+        self.end(CloseCode::TOO_SLOW, reason, |outbound, socket, farewell| outbound.finish(socket, farewell));
+    }
+
+    /// Ends the outgoing side with a Close frame and tells the loop, which does the rest.
+    fn end(
+        &self,
+        code: CloseCode,
+        reason: &str,
+        finish: impl FnOnce(&mut Outbound, &Socket<'_>, &[u8]) -> Promised,
+    ) {
+        let mut farewell = Vec::with_capacity(64);
+        encode_close(code, reason, &mut farewell);
+        let mut outbound = self.outbound.lock();
+        if outbound.is_finished() {
+            return;
+        }
+        let promised = finish(&mut outbound, &Socket(&self.socket), &farewell);
+        drop(outbound);
+        self.home.count_closed(code, promised);
+        self.home.closing(self.id);
+    }
+
+    /// Sends bytes that are no message of the hub's: a handshake, a pong, an answer on the text port.
+    pub(super) fn send(&self, bytes: &[u8], bound: Bound) -> Sent {
+        self.outbound.lock().send(&Socket(&self.socket), &Message::new(bytes), bound)
+    }
+
+    pub(super) fn flush(&self) -> Flushed {
+        let mut outbound = self.outbound.lock();
+        if outbound.is_drained() {
+            return Flushed::Drained;
+        }
+        outbound.flush(&Socket(&self.socket))
+    }
+
+    /// Whether the socket has everything.
+    pub(super) fn is_drained(&self) -> bool {
+        self.outbound.lock().is_drained()
+    }
+
+    /// Ends the outgoing side after all that was promised.
+    pub(super) fn finish_after_queue(&self, farewell: &[u8]) {
+        self.outbound.lock().finish_after_queue(&Socket(&self.socket), farewell);
+    }
+
+    /// Gives up everything, as when the socket is gone.
+    pub(super) fn abandon(&self) -> Promised {
+        self.outbound.lock().abandon()
+    }
+}
+
+impl Outbox for Connection {
+    fn uid(&self) -> Option<&Uid> {
+        self.uid.get()
+    }
+
+    fn deliver(&self, message: &Message<'_>) -> Sent {
+        let sent = self.outbound.lock().send(&Socket(&self.socket), message, self.home.bound());
+        match sent {
+            Sent::Written => self.home.count_written(),
+            Sent::Full => {
+                self.home.count_slow();
+                self.close_slow();
+            }
+            Sent::Closed => {}
+        }
+        sent
+    }
+}

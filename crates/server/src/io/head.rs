@@ -1,0 +1,138 @@
+//! The first bytes of a public connection: an optional PROXY header, then an HTTP request head.
+//!
+//! Requests for a WebSocket are answered here and stay with the event loop; every other request goes, as it came, to
+//! the HTTP library. The head is parsed once for the limits to be the same for both.
+
+use std::net::IpAddr;
+
+use doorbell_protocol::handshake::{Upgrade, find_head_end};
+use doorbell_protocol::proxy::{self, ProxyHeader};
+
+use super::life::{Role, Tools};
+use crate::admission::is_in;
+use crate::client_address::client_address;
+use crate::upgrade::{PATHS, Refused, grant, too_many_from};
+
+/// Header fields a request may have; browsers send about twenty.
+const MAX_HEADERS: usize = 64;
+
+/// What the first bytes are.
+#[derive(Debug)]
+pub(super) enum Head {
+    /// Not all there yet.
+    Partial,
+    /// Not acceptable; this is the answer.
+    Refused { answer: Vec<u8>, reason: &'static str },
+    /// A granted upgrade: the answer, how long the request was, and whose connection it is.
+    WebSocket { answer: Vec<u8>, consumed: usize, address: IpAddr, counted: bool },
+    /// Another request, from `skip` on.
+    Http { peer: IpAddr, skip: usize },
+}
+
+impl From<Refused> for Head {
+    fn from(refused: Refused) -> Self {
+        Self::Refused { answer: refused.answer(), reason: refused.reason }
+    }
+}
+
+/// Reads what there is. `counted` says whether the address's count has the connection already.
+pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools: &Tools) -> Head {
+    let policy = &tools.policy;
+    let trusted = &policy.trusted_proxies;
+    let (peer, skip) = match proxied(bytes, peer, is_in(trusted, peer)) {
+        Ok(found) => found,
+        Err(head) => return head,
+    };
+    let request = &bytes[skip..];
+    let limit = policy.limits.head_bytes;
+    // A WebSocket client may send frames right behind its head; only the head counts towards the limit.
+    let Some(end) = find_head_end(request, 0) else {
+        return if request.len() > limit { too_large(limit) } else { reject_early(request) };
+    };
+    if end > limit {
+        return too_large(limit);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    match parsed.parse(&request[..end]) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return malformed("its head ends too soon"),
+        Err(httparse::Error::TooManyHeaders) => return too_large(limit),
+        Err(error) => return malformed(&error.to_string()),
+    }
+    let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
+    let fields = || parsed.headers.iter().map(|header| (header.name, header.value));
+    let upgrade = Upgrade::from_headers(method, parsed.version.unwrap_or_default(), fields());
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    if !upgrade.is_requested() || !PATHS.contains(&path) {
+        return match role {
+            Role::Page => Head::Http { peer, skip },
+            Role::Echo => {
+                Refused::new(426, "no_upgrade", "this server only echoes WebSocket messages").into()
+            }
+        };
+    }
+    let answer = match grant(&upgrade, policy) {
+        Ok(answer) => answer,
+        Err(refused) => return refused.into(),
+    };
+    let forwarded = parsed
+        .headers
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"))
+        .map(|header| header.value);
+    let address = client_address(peer, forwarded, trusted);
+    let counted = counted || {
+        let limited = !is_in(&policy.limits.exempt, address);
+        if limited && !tools.context.addresses.admit(address, policy.limits.connections_per_ip) {
+            return too_many_from(address).into();
+        }
+        limited
+    };
+    Head::WebSocket { answer, consumed: skip + end, address, counted }
+}
+
+/// The answer to a head that did not come in time.
+pub(super) fn timeout_answer() -> Vec<u8> {
+    Refused::new(408, "head_timeout", "the request head did not arrive in time").answer()
+}
+
+/// Sees through a PROXY header, which only trusted proxies may send.
+fn proxied(bytes: &[u8], peer: IpAddr, trusted: bool) -> Result<(IpAddr, usize), Head> {
+    if !trusted {
+        return Ok((peer, 0));
+    }
+    match proxy::parse(bytes) {
+        Ok(ProxyHeader::Absent) => Ok((peer, 0)),
+        Ok(ProxyHeader::Partial) => Err(Head::Partial),
+        Ok(ProxyHeader::Present { source, consumed }) => {
+            Ok((source.map_or(peer, |source| source.ip().to_canonical()), consumed))
+        }
+        Err(error) => Err(Refused::new(400, "proxy_header", error.to_string()).into()),
+    }
+}
+
+/// Refuses at the first line what cannot become HTTP, such as a TLS hello or noise, instead of waiting for more.
+fn reject_early(request: &[u8]) -> Head {
+    let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let method = request.split(|byte| *byte == b' ').next().unwrap_or_default();
+    // Empty lines before a request are allowed (RFC 9112 section 2.2).
+    let method = method.trim_ascii_start();
+    if method.len() > 32 || !method.iter().all(token) {
+        let tls = request.first() == Some(&0x16);
+        return malformed(if tls {
+            "it is TLS; use http:// and ws:// here"
+        } else {
+            "it does not begin with a method"
+        });
+    }
+    Head::Partial
+}
+
+fn malformed(what: &str) -> Head {
+    Refused::new(400, "malformed_head", format!("this is no HTTP/1.1 request: {what}")).into()
+}
+
+fn too_large(limit: usize) -> Head {
+    Refused::new(431, "head_too_large", format!("the request head is larger than {limit} bytes")).into()
+}

@@ -1,0 +1,492 @@
+//! The life of a connection, from its first byte to its last.
+//!
+//! ```text
+//! public:  Head ──► WebSocket(Unnamed) ──► WebSocket(Plain) ──► Closing ──► gone
+//!            └────► handed over to HTTP            (or Echo)
+//! text:    Text ──────────────────────────────────────────────► Closing ──► gone
+//! ```
+//! A [`Slot`] is what the event loop keeps of one connection. Its methods say what happens next as a [`Next`] and
+//! leave the doing to the loop, so this file knows the rules and [`super::event_loop`] the mechanics. An idle
+//! connection holds no buffer and no timer: a word of decoder, a deadline, and the shared [`Connection`].
+
+use std::net::{IpAddr, Shutdown};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use doorbell_hub::{BindError, Sent};
+use doorbell_protocol::close::CloseCode;
+use doorbell_protocol::frame::{Opcode, encode, encode_close};
+use doorbell_protocol::{Decoder, Event, MessageKind, Uid};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::clock::{Clock, Tick};
+use super::connection::Connection;
+use super::head::{self, Head};
+use super::text::TextState;
+use crate::context::Context;
+use crate::metrics::Listener;
+use crate::policy::{Identity, Policy};
+
+/// How a connection comes to its loop.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// Public, and nothing read yet; the role is what an upgrade makes of it.
+    Head(Role),
+    /// Public, upgraded by the HTTP library; these bytes came after the request.
+    Upgraded(Vec<u8>),
+    /// On the text port.
+    Text,
+    /// Not welcome: this is the answer.
+    Refused(Vec<u8>),
+}
+
+/// What WebSocket connections of a listener do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// They name a uid and wait for messages.
+    Page,
+    /// They get back what they send.
+    Echo,
+}
+
+/// What the event loop is to do.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing.
+    Continue,
+    /// Read again: the connection had paused.
+    Resume,
+    /// Send what was promised, then a Close frame, then hang up.
+    Close(CloseCode, &'static str),
+    /// Send what was promised, then these bytes, then hang up.
+    Farewell(Vec<u8>),
+    /// Give the socket to those who speak ordinary HTTP.
+    HandOver { read: Vec<u8>, peer: IpAddr },
+    /// Let go at once.
+    Gone,
+}
+
+/// What a loop lends to the connection whose turn it is.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) context: Arc<Context>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) now: Tick,
+    /// For frames being encoded.
+    pub(super) frame: Vec<u8>,
+    /// For answers being collected.
+    pub(super) answers: Vec<u8>,
+    pub(super) text_ok: Counter,
+    pub(super) text_fail: Counter,
+    clock: Clock,
+    open_public: Gauge,
+    open_text: Gauge,
+    random: u64,
+}
+
+impl Tools {
+    pub(super) fn new(context: &Arc<Context>, clock: Clock) -> Self {
+        use std::hash::BuildHasher as _;
+        Self {
+            policy: context.policy.load_full(),
+            now: clock.now(),
+            frame: Vec::new(),
+            answers: Vec::new(),
+            text_ok: context.metrics.pushes("text", "ok"),
+            text_fail: context.metrics.pushes("text", "fail"),
+            clock,
+            open_public: context.metrics.open(Listener::Public),
+            open_text: context.metrics.open(Listener::Text),
+            random: std::hash::RandomState::new().hash_one(0) | 1,
+            context: Arc::clone(context),
+        }
+    }
+
+    /// Looks at the clock and at the policy, once a turn.
+    pub(super) fn begin_turn(&mut self) {
+        self.now = self.clock.now();
+        let policy = self.context.policy.load();
+        if !Arc::ptr_eq(&policy, &self.policy) {
+            self.policy = Arc::clone(&policy);
+        }
+    }
+
+    pub(super) const fn open(&self, listener: Listener) -> &Gauge {
+        match listener {
+            Listener::Text => &self.open_text,
+            Listener::Public | Listener::Api => &self.open_public,
+        }
+    }
+
+    fn after(&self, wait: Duration) -> Tick {
+        self.now.after(wait)
+    }
+
+    /// A duration up to `most`, so that many connections do not act at once (xorshift64*; not for secrets).
+    fn jitter(&mut self, most: Duration) -> Duration {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        let fraction = (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40) as f64 / f64::from(1u32 << 24);
+        most.mul_f64(fraction)
+    }
+}
+
+/// What the event loop keeps of one connection.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) connection: Arc<Connection>,
+    stage: Stage,
+    /// When [`Slot::overdue`] has something to do.
+    deadline: Tick,
+    /// When the token that named it expires.
+    expires: Tick,
+    pub(super) listener: Listener,
+    /// A ping is out and nothing was heard since.
+    awaiting_pong: bool,
+    /// The other end will send nothing more.
+    ended: bool,
+    /// This end will send nothing more.
+    shut: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A request head is arriving; what there is of it, once it did not come in one piece.
+    Head(Role, Option<Box<Partial>>),
+    WebSocket(Dialect, Decoder),
+    Text(Box<TextState>),
+    /// Nothing but the answer goes out.
+    Refused,
+    /// The last bytes are on their way; what comes in is no longer read for its meaning.
+    Closing,
+}
+
+/// The beginning of a request head. Boxed, so that the many connections without one do not carry its size.
+#[derive(Debug)]
+struct Partial(Vec<u8>);
+
+/// How a WebSocket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// It has not said who it is.
+    Unnamed,
+    /// The article's: it has, and now listens.
+    Plain,
+    /// A conformance suite's.
+    Echo,
+}
+
+/// Time a refused connection has to take the answer: short, because whoever is refused may be a crowd.
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Slot {
+    pub(super) fn begin(
+        connection: Arc<Connection>,
+        listener: Listener,
+        start: Start,
+        tools: &mut Tools,
+    ) -> (Self, Next) {
+        let limits = &tools.policy.limits;
+        let (stage, deadline, next) = match start {
+            Start::Head(role) => (Stage::Head(role, None), tools.after(limits.head_timeout), Next::Continue),
+            Start::Upgraded(_) => (
+                Stage::WebSocket(Dialect::Unnamed, Decoder::new()),
+                tools.after(limits.first_message_timeout),
+                Next::Continue,
+            ),
+            Start::Text => {
+                let locked = tools.policy.text_key.is_some();
+                let deadline = if locked { tools.after(limits.line_timeout) } else { Tick::NEVER };
+                (Stage::Text(Box::new(TextState::new(locked))), deadline, Next::Continue)
+            }
+            Start::Refused(ref answer) => (Stage::Refused, Tick::NEVER, Next::Farewell(answer.clone())),
+        };
+        let mut slot = Self {
+            connection,
+            stage,
+            deadline,
+            expires: Tick::NEVER,
+            listener,
+            awaiting_pong: false,
+            ended: false,
+            shut: false,
+        };
+        let next = match start {
+            Start::Upgraded(mut rest) if !rest.is_empty() => slot.receive(&mut rest, tools),
+            _ => next,
+        };
+        (slot, next)
+    }
+
+    /// Takes bytes that arrived.
+    pub(super) fn receive(&mut self, bytes: &mut [u8], tools: &mut Tools) -> Next {
+        match &mut self.stage {
+            Stage::Head(..) => self.receive_head(bytes, tools),
+            Stage::WebSocket(..) => self.receive_frames(bytes, tools),
+            Stage::Text(state) => {
+                let next = state.receive(bytes, &self.connection, tools);
+                self.deadline = if state.is_waiting_for_more() {
+                    tools.after(tools.policy.limits.line_timeout)
+                } else {
+                    Tick::NEVER
+                };
+                next
+            }
+            Stage::Refused | Stage::Closing => Next::Continue,
+        }
+    }
+
+    /// Whether it must not be read now: it has not taken the answers it already has.
+    pub(super) fn is_paused(&self) -> bool {
+        matches!(&self.stage, Stage::Text(state) if state.is_paused())
+    }
+
+    /// Takes note that nothing waits to be sent.
+    pub(super) fn drained(&mut self) -> Next {
+        match &mut self.stage {
+            Stage::Closing if self.ended => Next::Gone,
+            Stage::Closing => {
+                if !self.shut {
+                    self.shut = true;
+                    // An error says that the socket is gone, which the next event will say too.
+                    let _ = self.connection.socket().shutdown(Shutdown::Write);
+                }
+                Next::Continue
+            }
+            Stage::Text(state) if state.is_paused() => {
+                state.resume();
+                Next::Resume
+            }
+            _ => Next::Continue,
+        }
+    }
+
+    /// Takes note that nothing more will arrive.
+    pub(super) fn ended(&mut self) -> Next {
+        self.ended = true;
+        match self.stage {
+            // Half-closed backends still get their answers.
+            Stage::Text(_) => Next::Farewell(Vec::new()),
+            Stage::Refused | Stage::Closing if !self.connection.is_drained() => Next::Continue,
+            _ => Next::Gone,
+        }
+    }
+
+    /// Enters the last stage, unless it is there already.
+    pub(super) fn close(&mut self, tools: &Tools) -> Next {
+        let timeout = match self.stage {
+            Stage::Closing => return Next::Continue,
+            Stage::Refused => REFUSED_TIMEOUT,
+            _ => tools.policy.limits.close_timeout,
+        };
+        self.stage = Stage::Closing;
+        self.deadline = tools.after(timeout);
+        self.expires = Tick::NEVER;
+        Next::Continue
+    }
+
+    pub(super) fn is_due(&self, now: Tick) -> bool {
+        self.deadline <= now || self.expires <= now
+    }
+
+    /// Does what is due.
+    pub(super) fn overdue(&mut self, tools: &mut Tools) -> Next {
+        if self.expires <= tools.now {
+            self.expires = Tick::NEVER;
+            return Next::Close(CloseCode::TOKEN_EXPIRED, "the token has expired");
+        }
+        match &mut self.stage {
+            Stage::Head(..) => {
+                tools.context.metrics.refused(self.listener, "head_timeout");
+                Next::Farewell(head::timeout_answer())
+            }
+            Stage::WebSocket(Dialect::Unnamed, _) => {
+                tools.context.metrics.refused(self.listener, "first_message_timeout");
+                Next::Close(CloseCode::SAID_NOTHING, "the first message did not come in time")
+            }
+            Stage::WebSocket(..) if self.awaiting_pong => {
+                tools.context.metrics.refused(self.listener, "pong_timeout");
+                Next::Gone
+            }
+            Stage::WebSocket(..) => {
+                self.awaiting_pong = true;
+                self.deadline = tools.after(tools.policy.limits.pong_timeout);
+                tools.frame.clear();
+                encode(Opcode::Ping, &[], &mut tools.frame);
+                self.answer(tools)
+            }
+            Stage::Text(_) => {
+                tools.context.metrics.refused(self.listener, "line_timeout");
+                Next::Farewell(b"fail\n".to_vec())
+            }
+            Stage::Refused | Stage::Closing => Next::Gone,
+        }
+    }
+
+    /// The server is stopping; `until` is the end of its patience.
+    pub(super) fn goodbye(&mut self, until: Instant, tools: &mut Tools) -> Next {
+        let next = match &self.stage {
+            Stage::Head(..) => Next::Gone,
+            Stage::Text(_) => Next::Farewell(Vec::new()),
+            Stage::WebSocket(..) => {
+                let window = until.saturating_duration_since(Instant::now());
+                let wait = tools.jitter(window).as_millis();
+                let mut frame = Vec::new();
+                encode_close(CloseCode::DRAINING, &format!("draining; come back in {wait} ms"), &mut frame);
+                tools.context.metrics.closed(CloseCode::DRAINING.0);
+                Next::Farewell(frame)
+            }
+            Stage::Refused | Stage::Closing => Next::Continue,
+        };
+        self.expires = Tick::NEVER;
+        next
+    }
+
+    fn receive_head(&mut self, bytes: &mut [u8], tools: &mut Tools) -> Next {
+        let Stage::Head(role, partial) = &mut self.stage else { return Next::Continue };
+        let role = *role;
+        let mut collected;
+        let bytes = match partial.take() {
+            None => bytes,
+            Some(before) => {
+                collected = before.0;
+                collected.extend_from_slice(bytes);
+                &mut collected[..]
+            }
+        };
+        match head::read(bytes, self.connection.address, self.connection.counted, role, tools) {
+            Head::Partial => {
+                *partial = Some(Box::new(Partial(bytes.to_vec())));
+                Next::Continue
+            }
+            Head::Refused { answer, reason } => {
+                tools.context.metrics.refused(self.listener, reason);
+                Next::Farewell(answer)
+            }
+            Head::Http { peer, skip } => Next::HandOver { read: bytes[skip..].to_vec(), peer },
+            Head::WebSocket { answer, consumed, address, counted } => {
+                // Until it has a uid nobody else holds the connection.
+                if let Some(connection) = Arc::get_mut(&mut self.connection) {
+                    connection.address = address;
+                    connection.counted = counted;
+                }
+                if self.connection.send(&answer, unbounded()) != Sent::Written {
+                    return Next::Gone;
+                }
+                let (dialect, timeout) = match role {
+                    Role::Page => (Dialect::Unnamed, tools.policy.limits.first_message_timeout),
+                    Role::Echo => (Dialect::Echo, tools.policy.limits.ping_interval),
+                };
+                self.stage = Stage::WebSocket(dialect, Decoder::new());
+                self.deadline = tools.after(timeout);
+                self.receive(&mut bytes[consumed..], tools)
+            }
+        }
+    }
+
+    fn receive_frames(&mut self, mut bytes: &mut [u8], tools: &mut Tools) -> Next {
+        let Stage::WebSocket(dialect, decoder) = &mut self.stage else { return Next::Continue };
+        let max_message = tools.policy.limits.message_bytes;
+        self.awaiting_pong = false;
+        loop {
+            let event = match decoder.next(&mut bytes, max_message) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => {
+                    tools.context.metrics.refused(self.listener, error.reason());
+                    return Next::Close(error.close_code(), error.reason());
+                }
+            };
+            tools.frame.clear();
+            match event {
+                Event::Message { data, .. } if *dialect == Dialect::Unnamed => {
+                    match name(&self.connection, data, tools) {
+                        Ok(expires) => {
+                            *dialect = Dialect::Plain;
+                            self.expires = expires;
+                        }
+                        Err(refusal) => {
+                            tools.context.metrics.refused(self.listener, refusal.reason);
+                            return Next::Close(refusal.code, refusal.reason);
+                        }
+                    }
+                }
+                Event::Message { kind, data } if *dialect == Dialect::Echo => {
+                    let opcode = match kind {
+                        MessageKind::Text => Opcode::Text,
+                        MessageKind::Binary => Opcode::Binary,
+                    };
+                    encode(opcode, data, &mut tools.frame);
+                }
+                // The article's page may say what it likes; nobody listens.
+                Event::Message { .. } | Event::Pong(_) => {}
+                Event::Ping(payload) => encode(Opcode::Pong, payload, &mut tools.frame),
+                Event::Close { code, .. } => {
+                    // An echo server echoes the code too (RFC 6455 section 5.5.1); the article's answers 1000.
+                    let code = code.filter(|_| *dialect == Dialect::Echo).unwrap_or(CloseCode::NORMAL);
+                    encode_close(code, "", &mut tools.frame);
+                    return Next::Farewell(std::mem::take(&mut tools.frame));
+                }
+            }
+            if !tools.frame.is_empty() {
+                match self.connection.send(&tools.frame, self.connection.bound()) {
+                    Sent::Written => {}
+                    Sent::Full => return Next::Close(CloseCode::TOO_SLOW, "too slow: the queue is full"),
+                    Sent::Closed => return Next::Gone,
+                }
+            }
+        }
+        if *dialect != Dialect::Unnamed {
+            let interval = tools.policy.limits.ping_interval;
+            // Between four fifths of the interval and all of it, so that a crowd that came at once is not pinged
+            // at once.
+            let early = tools.jitter(interval / 5);
+            self.deadline = tools.after(interval.saturating_sub(early));
+        }
+        Next::Continue
+    }
+
+    fn answer(&self, tools: &Tools) -> Next {
+        match self.connection.send(&tools.frame, self.connection.bound()) {
+            Sent::Written => Next::Continue,
+            Sent::Full => Next::Close(CloseCode::TOO_SLOW, "too slow: the queue is full"),
+            Sent::Closed => Next::Gone,
+        }
+    }
+}
+
+/// What is wrong with a first message.
+struct Unwelcome {
+    code: CloseCode,
+    reason: &'static str,
+}
+
+/// Finds out who a connection is from its first message, and makes it reachable.
+fn name(connection: &Arc<Connection>, credential: &[u8], tools: &Tools) -> Result<Tick, Unwelcome> {
+    let bad = |reason| Unwelcome { code: CloseCode::BAD_TOKEN, reason };
+    let (uid, expires) = match &tools.policy.identity {
+        Identity::Open => (Uid::from_bytes(credential).map_err(|error| bad(error.reason()))?, Tick::NEVER),
+        Identity::Token(keys) => {
+            let now = SystemTime::now();
+            let claims = keys.verify(credential, now).map_err(|error| bad(error.reason()))?;
+            let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let left = Duration::from_secs(claims.expires).saturating_sub(now);
+            (claims.uid, tools.after(left))
+        }
+    };
+    connection.name(uid);
+    let limit = tools.policy.limits.connections_per_uid as usize;
+    match tools.context.hub.bind(connection, limit) {
+        Ok(()) => Ok(expires),
+        Err(BindError::TooMany { .. } | BindError::Unnamed) => {
+            Err(Unwelcome { code: CloseCode::POLICY, reason: "connections_per_uid" })
+        }
+    }
+}
+
+/// For what a listener's own limits bound already.
+pub(super) const fn unbounded() -> doorbell_hub::Bound {
+    doorbell_hub::Bound { bytes: usize::MAX, messages: usize::MAX }
+}

@@ -1,0 +1,132 @@
+//! Everything that touches the sockets of waiting pages and of backends on the text port.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`acceptor`] | the listeners, and who may come in |
+//! | [`event_loop`] | a thread's epoll set and its connections |
+//! | [`life`] | the life of a connection: what each stage does with what arrives, and what is due when |
+//! | [`head`], [`text`] | the first bytes of a public connection; the text port's lines |
+//! | [`connection`] | what other threads may do to a connection |
+//!
+//! Nothing outside knows how readiness is found or where bytes are kept; why it is built this way and what it
+//! costs is measured in `docs/decisions/0001-own-epoll-loops.md`. Every thread started here belongs to the [`Io`]
+//! that started it and ends in [`Io::drain`].
+
+mod acceptor;
+mod clock;
+mod connection;
+mod event_loop;
+mod head;
+mod life;
+mod text;
+
+use std::io;
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use mio::Waker;
+
+use self::acceptor::{Acceptor, Source};
+pub(crate) use self::connection::Connection;
+use self::event_loop::{EventLoop, LoopHandle, NewConnection, Parted};
+pub(crate) use self::life::Role;
+use self::life::Start;
+use crate::context::Context;
+use crate::metrics::Listener;
+
+/// The event loops and the acceptor of one server.
+#[derive(Debug)]
+pub(crate) struct Io {
+    context: Arc<Context>,
+    loops: Loops,
+    threads: Vec<JoinHandle<Parted>>,
+    acceptor: JoinHandle<()>,
+    waker: Waker,
+}
+
+/// The event loops, for whoever has a connection to give them.
+#[derive(Debug, Clone)]
+pub(crate) struct Loops(Arc<[Arc<LoopHandle>]>);
+
+impl Io {
+    /// Starts a loop per core and the acceptor. The listeners must be non-blocking.
+    ///
+    /// `capacity` is how many connections the loops may hold together.
+    pub(crate) fn start(
+        context: &Arc<Context>,
+        listeners: Vec<(TcpListener, Listener, Role)>,
+        capacity: usize,
+    ) -> io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(128);
+        let mut loops = Vec::with_capacity(cores);
+        for index in 0..cores {
+            loops.push(EventLoop::new(u8::try_from(index).unwrap_or(u8::MAX), context)?);
+        }
+        let handles: Arc<[_]> = loops.iter().map(EventLoop::handle).collect();
+        let sources = listeners
+            .into_iter()
+            .map(|(socket, listener, role)| Source {
+                socket: mio::net::TcpListener::from_std(socket),
+                listener,
+                role,
+            })
+            .collect();
+        let (acceptor, waker) = Acceptor::new(sources, handles.to_vec(), Arc::clone(context), capacity)?;
+        let mut threads = Vec::with_capacity(cores);
+        for (index, event_loop) in loops.into_iter().enumerate() {
+            let builder = std::thread::Builder::new().name(format!("loop-{index}"));
+            threads.push(builder.spawn(move || event_loop.run())?);
+        }
+        let acceptor =
+            std::thread::Builder::new().name("acceptor".to_owned()).spawn(move || acceptor.run())?;
+        Ok(Self { context: Arc::clone(context), loops: Loops(handles), threads, acceptor, waker })
+    }
+
+    /// For handing connections to the loops.
+    pub(crate) fn loops(&self) -> Loops {
+        self.loops.clone()
+    }
+
+    /// Stops accepting, says goodbye to every connection and waits until all are gone or `until` has come.
+    pub(crate) fn drain(self, until: Instant) -> (usize, usize) {
+        self.context.start_draining();
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "failed to wake the acceptor");
+        }
+        for handle in &*self.loops.0 {
+            handle.drain(until);
+        }
+        let mut total = Parted::default();
+        for thread in self.threads {
+            match thread.join() {
+                Ok(parted) => {
+                    total.closed += parted.closed;
+                    total.cut += parted.cut;
+                }
+                Err(_) => tracing::error!("an event loop had panicked"),
+            }
+        }
+        if self.acceptor.join().is_err() {
+            tracing::error!("the acceptor had panicked");
+        }
+        (total.closed, total.cut)
+    }
+}
+
+impl Loops {
+    /// Takes over a socket the HTTP library has upgraded; `read` came behind the request.
+    pub(crate) fn adopt(&self, socket: TcpStream, address: IpAddr, counted: bool, read: Vec<u8>) {
+        let Some(home) = self.0.iter().min_by_key(|home| home.load()) else { return };
+        let start = Start::Upgraded(read);
+        home.add(NewConnection { socket, peer: address, counted, listener: Listener::Public, start });
+    }
+
+    /// Takes over the bounds of a new policy.
+    pub(crate) fn reload(&self, policy: &crate::policy::Policy) {
+        for handle in &*self.0 {
+            handle.adopt(policy);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Doorbell's listeners and transports: what the binary runs and what tests start on port 0.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`Server`], [`EchoServer`] | how a server starts, reloads and stops |
+//! | [`settings`] | what it is told, [`identity`] whom it believes |
+//! | `io` | the event loops: WebSockets and the text port; the life of a connection is `io/life.rs` |
+//! | `http` | the API, and what the public listener serves besides WebSockets |
+//! | `policy`, `upgrade`, `origin`, `client_address`, `admission` | the rules both apply |
+//! | `metrics` | what `/metrics` shows |
+
+mod admission;
+mod client_address;
+mod context;
+mod descriptors;
+mod http;
+pub mod identity;
+mod io;
+mod metrics;
+mod origin;
+mod policy;
+mod server;
+pub mod settings;
+mod upgrade;
+
+pub use server::{Addresses, DrainReport, EchoServer, ReloadReport, Server, StartError};

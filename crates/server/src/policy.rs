@@ -1,0 +1,80 @@
+//! What a running server goes by, exchangeable as a whole while it runs (SIGHUP).
+
+use std::time::SystemTime;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use subtle::ConstantTimeEq as _;
+
+use crate::identity::{TokenKeyError, TokenKeys};
+use crate::origin::OriginPolicy;
+use crate::settings::{ApiKey, IdentityMode, Limits, Settings};
+
+/// A checked reading of [`Settings`].
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) limits: Limits,
+    pub(crate) origins: OriginPolicy,
+    pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
+    pub(crate) identity: Identity,
+    pub(crate) text_key: Option<SecretString>,
+    pub(crate) api_keys: Vec<ApiKey>,
+}
+
+/// How a first message becomes a uid.
+#[derive(Debug)]
+pub(crate) enum Identity {
+    Open,
+    Token(Box<TokenKeys>),
+}
+
+impl Policy {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, TokenKeyError> {
+        let identity = match settings.public.identity {
+            IdentityMode::Open => Identity::Open,
+            IdentityMode::Token => Identity::Token(Box::new(TokenKeys::new(&settings.tokens)?)),
+        };
+        Ok(Self {
+            limits: settings.limits.clone(),
+            origins: OriginPolicy::new(&settings.public.origins, settings.public.identity),
+            trusted_proxies: settings.public.trusted_proxies.clone(),
+            identity,
+            text_key: settings.text.key.clone(),
+            api_keys: settings.api.keys.clone(),
+        })
+    }
+
+    /// What the echo server goes by: anyone, from anywhere.
+    pub(crate) fn echo(limits: Limits) -> Self {
+        Self {
+            limits,
+            origins: OriginPolicy::any(),
+            trusted_proxies: Vec::new(),
+            identity: Identity::Open,
+            text_key: None,
+            api_keys: Vec::new(),
+        }
+    }
+
+    /// The name of the API key that `secret` is, if it is one that still works.
+    pub(crate) fn api_key(&self, secret: &[u8], now: SystemTime) -> Option<&str> {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        // Every key is compared, so that the time says nothing about which one came close.
+        let mut found = None;
+        for key in &self.api_keys {
+            if same(key.secret.expose_secret().as_bytes(), secret) && key.expires.is_none_or(|at| now < at) {
+                found = Some(key.name.as_str());
+            }
+        }
+        found
+    }
+
+    /// Whether `secret` opens the text port.
+    pub(crate) fn opens_text(&self, secret: &[u8]) -> bool {
+        self.text_key.as_ref().is_some_and(|key| same(key.expose_secret().as_bytes(), secret))
+    }
+}
+
+/// Compares in constant time; only the length shows.
+fn same(left: &[u8], right: &[u8]) -> bool {
+    left.ct_eq(right).into()
+}

@@ -1,0 +1,311 @@
+//! A running server: three listeners, their threads, and how they start, reload and stop.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use crate::context::Context;
+use crate::descriptors;
+use crate::http::DemoAddresses;
+use crate::http::{Public, Tasks, api_router, serve_api, serve_public};
+use crate::identity::TokenKeyError;
+use crate::io::{Io, Role};
+use crate::metrics::Listener;
+use crate::policy::Policy;
+use crate::settings::{IdentityMode, Limits, Settings};
+
+/// Connections the system may hold for us before they are accepted; it takes less when its own limit is lower.
+const BACKLOG: i32 = 4_096;
+/// Requests on their way from the event loops to the HTTP library.
+const HTTP_BACKLOG: usize = 1_024;
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("listen on {address} ({listener}): {source}")]
+    Listen {
+        /// `public`, `text`, `api` or `echo`
+        listener: &'static str,
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A setting would leave a door open.
+    #[error("{0}")]
+    Unsafe(&'static str),
+    /// The token key cannot be used.
+    #[error("tokens.key: {0}")]
+    TokenKey(#[from] TokenKeyError),
+    /// A thread or an epoll set cannot be made.
+    #[error("start the server's threads: {0}")]
+    Threads(#[from] io::Error),
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// Browsers.
+    pub public: SocketAddr,
+    /// Backends that write lines.
+    pub text: SocketAddr,
+    /// Backends that speak HTTP.
+    pub api: SocketAddr,
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReloadReport {
+    /// Settings that changed and are in force, by their configuration keys.
+    pub applied: Vec<String>,
+    /// Settings that changed and need a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// How a server parted with its connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Told to come back, and gone in time.
+    pub closed: usize,
+    /// Still there at the end of the window.
+    pub cut: usize,
+}
+
+/// A running server. Dropping it stops it at once; [`Server::drain`] is the polite way.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Addresses,
+    settings: Settings,
+    context: Arc<Context>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    io: Io,
+    runtime: Runtime,
+    tasks: Tasks,
+}
+
+impl Server {
+    /// Binds the three listeners, starts the threads, and returns when all of it listens.
+    ///
+    /// Not for use inside an asynchronous task: the server has its own runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left behind.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        refuse_unsafe(&settings)?;
+        let context = Arc::new(Context::new(Policy::new(&settings)?));
+        let public = listen("public", settings.public.listen)?;
+        let text = listen("text", settings.text.listen)?;
+        let api = listen("api", settings.api.listen)?;
+        let addresses =
+            Addresses { public: public.local_addr()?, text: text.local_addr()?, api: api.local_addr()? };
+
+        let runtime = runtime()?;
+        let tasks = Tasks::default();
+        let listeners = vec![(public, Listener::Public, Role::Page), (text, Listener::Text, Role::Page)];
+        let (sender, receiver) = tokio::sync::mpsc::channel(HTTP_BACKLOG);
+        // A context is new here, so nothing has set it.
+        let _ = context.http.set(sender);
+        let io = Io::start(&context, listeners, descriptors::capacity())?;
+        let demo = settings.demo.clone();
+        let demo = demo.map(|demo| (demo, DemoAddresses { text: addresses.text, api: addresses.api }));
+        let public = Public::new(&context, io.loops(), demo);
+        let guard = runtime.enter();
+        tasks.tracker.spawn(serve_public(receiver, public, tasks.clone()));
+        let api = tokio::net::TcpListener::from_std(api)?;
+        let router = api_router(Arc::clone(&context));
+        tasks.tracker.spawn(serve_api(api, router, Arc::clone(&context), tasks.clone()));
+        drop(guard);
+        Ok(Self { addresses, settings, context, running: Some(Running { io, runtime, tasks }) })
+    }
+
+    /// Where it listens: the real ports, also when 0 was asked for.
+    #[must_use]
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Takes over what can change while running: keys, limits, origins, trusted proxies.
+    ///
+    /// # Errors
+    /// The new token key cannot be used; nothing has changed then.
+    pub fn reload(&mut self, settings: Settings) -> Result<ReloadReport, TokenKeyError> {
+        let policy = Arc::new(Policy::new(&settings)?);
+        let report = compare(&self.settings, &settings);
+        if let Some(running) = &self.running {
+            running.io.loops().reload(&policy);
+        }
+        self.context.policy.store(policy);
+        self.settings = settings;
+        Ok(report)
+    }
+
+    /// Stops accepting, finishes what was accepted, tells every client when to come back, and returns when all are
+    /// gone or `limits.drain_timeout` has passed.
+    ///
+    /// Not for use inside an asynchronous task: it waits.
+    #[must_use]
+    pub fn drain(mut self) -> DrainReport {
+        let window = self.context.policy.load().limits.drain_timeout;
+        self.stop(window)
+    }
+
+    fn stop(&mut self, window: Duration) -> DrainReport {
+        let Some(Running { io, runtime, tasks }) = self.running.take() else { return DrainReport::default() };
+        let until = Instant::now() + window;
+        let (closed, cut) = io.drain(until);
+        tasks.stop.cancel();
+        tasks.tracker.close();
+        let left = until.saturating_duration_since(Instant::now());
+        let served = runtime.block_on(async { tokio::time::timeout(left, tasks.tracker.wait()).await });
+        if served.is_err() {
+            tracing::warn!("HTTP requests were cut at the end of the drain window");
+        }
+        runtime.shutdown_background();
+        DrainReport { closed, cut }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+}
+
+/// A server whose WebSockets get back what they send, through the same connection code: what conformance suites run
+/// against.
+#[derive(Debug)]
+pub struct EchoServer {
+    address: SocketAddr,
+    io: Option<Io>,
+}
+
+impl EchoServer {
+    /// Listens on `address`, with `limits` but without the limits per client address.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn start(address: SocketAddr, limits: Limits) -> Result<Self, StartError> {
+        let context = Arc::new(Context::new(Policy::echo(limits)));
+        let listener = listen("echo", address)?;
+        let address = listener.local_addr()?;
+        let io =
+            Io::start(&context, vec![(listener, Listener::Public, Role::Echo)], descriptors::capacity())?;
+        Ok(Self { address, io: Some(io) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Says goodbye to every connection and stops within five seconds.
+    pub fn drain(mut self) {
+        self.stop(Duration::from_secs(5));
+    }
+
+    fn stop(&mut self, window: Duration) {
+        if let Some(io) = self.io.take() {
+            io.drain(Instant::now() + window);
+        }
+    }
+}
+
+impl Drop for EchoServer {
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+}
+
+fn refuse_unsafe(settings: &Settings) -> Result<(), StartError> {
+    let Settings { public, text, api, demo, .. } = settings;
+    let open = public.identity == IdentityMode::Open && !public.listen.ip().is_loopback();
+    if open && !public.open_identity_acknowledged {
+        return Err(StartError::Unsafe(
+            "with open identity anyone can claim any uid: listen on loopback, use identity = \"token\", or set public.open_identity_acknowledged = true",
+        ));
+    }
+    if !text.listen.ip().is_loopback() && text.key.is_none() {
+        return Err(StartError::Unsafe(
+            "beyond loopback the text port needs a key: set text.key or text.key_file",
+        ));
+    }
+    if !api.listen.ip().is_loopback() && api.keys.is_empty() {
+        return Err(StartError::Unsafe("beyond loopback the API needs a key: add one under [[api.keys]]"));
+    }
+    if demo.is_some() && !public.listen.ip().is_loopback() {
+        return Err(StartError::Unsafe("the demonstration only runs on loopback"));
+    }
+    if public.tls_cert.is_some() || public.tls_key.is_some() {
+        return Err(StartError::Unsafe(
+            "this version does not speak TLS itself: put nginx or Caddy in front (docs/deployment.md)",
+        ));
+    }
+    Ok(())
+}
+
+fn listen(listener: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        // Accepted sockets inherit it: a push must not wait for the acknowledgement of the one before (Nagle).
+        socket.set_tcp_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    bind().map_err(|source| StartError::Listen { listener, address, source })
+}
+
+/// The runtime for ordinary HTTP. Waiting pages do not run on it, so it needs few threads.
+fn runtime() -> io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(4))
+        .thread_name("http")
+        .enable_all()
+        .build()
+}
+
+/// What differs, and whether it can change while running.
+fn compare(old: &Settings, new: &Settings) -> ReloadReport {
+    use secrecy::ExposeSecret as _;
+    let secret = |key: &Option<secrecy::SecretString>| key.as_ref().map(|key| key.expose_secret().to_owned());
+    let keys = |settings: &Settings| -> Vec<_> {
+        let keys = settings.api.keys.iter();
+        keys.map(|key| (key.name.clone(), key.secret.expose_secret().to_owned(), key.expires)).collect()
+    };
+    let tokens = |settings: &Settings| {
+        let tokens = &settings.tokens;
+        (tokens.algorithm, secret(&tokens.key), tokens.issuer.clone(), tokens.audience.clone())
+    };
+    let checks = [
+        ("public.origins", old.public.origins != new.public.origins, true),
+        ("public.trusted_proxies", old.public.trusted_proxies != new.public.trusted_proxies, true),
+        ("public.identity", old.public.identity != new.public.identity, true),
+        ("text.key", secret(&old.text.key) != secret(&new.text.key), true),
+        ("api.keys", keys(old) != keys(new), true),
+        ("tokens", tokens(old) != tokens(new), true),
+        ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits), true),
+        ("public.listen", old.public.listen != new.public.listen, false),
+        ("text.listen", old.text.listen != new.text.listen, false),
+        ("api.listen", old.api.listen != new.api.listen, false),
+    ];
+    let mut report = ReloadReport::default();
+    for (key, _, live) in checks.into_iter().filter(|(_, changed, _)| *changed) {
+        let list = if live { &mut report.applied } else { &mut report.needs_restart };
+        list.push(key.to_owned());
+    }
+    report
+}

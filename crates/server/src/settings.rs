@@ -1,0 +1,212 @@
+//! What a server is told before it starts: plain, validated values with their defaults.
+//!
+//! The binary reads them from a file, the environment and flags; tests build them in code. Nothing here reads a
+//! file or opens a port. The keys of the configuration file are the names of these fields (`docs/configuration.md`).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+/// Everything a server needs to start.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The listener browsers reach.
+    pub public: Public,
+    /// The listener that takes one JSON object a line.
+    pub text: Text,
+    /// The listener of the HTTP API.
+    pub api: Api,
+    /// How connection tokens are checked and minted.
+    pub tokens: Tokens,
+    /// Every bound.
+    pub limits: Limits,
+    /// When set, a plain GET of `/` on the public listener answers with the demonstration page.
+    pub demo: Option<Demo>,
+}
+
+/// How a plain connection's first message names its uid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IdentityMode {
+    /// The first message is a token; its `sub` is the uid.
+    #[default]
+    Token,
+    /// The first message is the uid. Anyone can claim any uid: for development and closed networks.
+    Open,
+}
+
+/// `[public]`
+#[derive(Debug, Clone)]
+pub struct Public {
+    /// Where to listen. With open identity the binary's default is loopback.
+    pub listen: SocketAddr,
+    /// What the first message means.
+    pub identity: IdentityMode,
+    /// Says that whoever configured open identity beyond loopback meant it.
+    pub open_identity_acknowledged: bool,
+    /// Origins allowed besides the listener's own host, as `scheme://host[:port]`; `*` allows all.
+    pub origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` or PROXY header is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// A PEM certificate chain; with `tls_key`, the listener speaks TLS.
+    pub tls_cert: Option<PathBuf>,
+    /// The PEM private key of `tls_cert`.
+    pub tls_key: Option<PathBuf>,
+}
+
+impl Default for Public {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 19_999)),
+            identity: IdentityMode::Token,
+            open_identity_acknowledged: false,
+            origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            tls_cert: None,
+            tls_key: None,
+        }
+    }
+}
+
+/// `[text]`
+#[derive(Debug, Clone)]
+pub struct Text {
+    /// Where to listen; beyond loopback only with a key.
+    pub listen: SocketAddr,
+    /// When set, a connection's first line must be `AUTH <key>`.
+    pub key: Option<SecretString>,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 10_002)), key: None }
+    }
+}
+
+/// `[api]`
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Where to listen; beyond loopback only with at least one key.
+    pub listen: SocketAddr,
+    /// The keys that open it. Never empty in a server the binary starts: the first run makes one.
+    pub keys: Vec<ApiKey>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 10_003)), keys: Vec::new() }
+    }
+}
+
+/// `[[api.keys]]`
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// What logs and metrics call it.
+    pub name: String,
+    /// The secret sent as `Authorization: Bearer` or `X-API-Key`.
+    pub secret: SecretString,
+    /// When it stops working, in seconds since the Unix epoch.
+    pub expires: Option<u64>,
+}
+
+/// The signature algorithm of connection tokens. One per server: a token never chooses (RFC 8725 section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TokenAlgorithm {
+    /// HMAC with SHA-256; the key is the configured text, byte for byte.
+    #[default]
+    Hs256,
+    /// ECDSA on P-256; the key is PEM, private (mints and checks) or public (checks).
+    Es256,
+    /// Ed25519; the key is PEM, private (mints and checks) or public (checks).
+    EdDsa,
+}
+
+/// `[tokens]`
+#[derive(Debug, Clone, Default)]
+pub struct Tokens {
+    /// The only algorithm accepted.
+    pub algorithm: TokenAlgorithm,
+    /// The key, or none when tokens are not used.
+    pub key: Option<SecretString>,
+    /// When set, `iss` must be this.
+    pub issuer: Option<String>,
+    /// When set, `aud` must be or contain this.
+    pub audience: Option<String>,
+}
+
+/// `[limits]`: each bound has a key here and, where it refuses something, a reason in `doorbell_refused_total`.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open public connections from one address. IPv6 addresses count by their /64.
+    pub connections_per_ip: u32,
+    /// Bound connections of one uid.
+    pub connections_per_uid: u32,
+    /// New public connections a second, a token bucket whose burst is two seconds' worth.
+    pub accept_rate: u32,
+    /// Addresses to which `connections_per_ip` and `accept_rate` do not apply.
+    pub exempt: Vec<IpNet>,
+    /// Bytes of an HTTP request head.
+    pub head_bytes: usize,
+    /// Time to receive it.
+    pub head_timeout: Duration,
+    /// Time from the upgrade to the first message.
+    pub first_message_timeout: Duration,
+    /// Bytes of one WebSocket message from a page, over all its fragments.
+    pub message_bytes: usize,
+    /// Bytes of one line on the text port, its line ending included.
+    pub line_bytes: usize,
+    /// Bytes of a request body on the API.
+    pub body_bytes: usize,
+    /// Bytes waiting for one connection.
+    pub queue_bytes: usize,
+    /// Messages waiting for one connection.
+    pub queue_messages: usize,
+    /// Silence after which a connection is pinged.
+    pub ping_interval: Duration,
+    /// Time a pinged connection has to answer.
+    pub pong_timeout: Duration,
+    /// Time an unfinished line on the text port may stand still, and time its first line has when a key is needed.
+    pub line_timeout: Duration,
+    /// Time a closing connection has to take its last bytes and hang up.
+    pub close_timeout: Duration,
+    /// Time a stopping server gives its clients.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_ip: 1_000,
+            connections_per_uid: 100,
+            accept_rate: 5_000,
+            exempt: vec![
+                IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+                IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            ],
+            head_bytes: 8 * 1024,
+            head_timeout: Duration::from_secs(10),
+            first_message_timeout: Duration::from_secs(10),
+            message_bytes: 64 * 1024,
+            line_bytes: 1024 * 1024,
+            body_bytes: 1024 * 1024,
+            queue_bytes: 1024 * 1024,
+            queue_messages: 1_000,
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(8),
+            line_timeout: Duration::from_secs(60),
+            close_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What the demonstration page shows and may do. Only ever on loopback.
+#[derive(Debug, Clone)]
+pub struct Demo {
+    /// The command line that pushes from a terminal, as shown on the page.
+    pub push_command: String,
+    /// The file that holds an API key, as shown on the page; the key itself never is.
+    pub key_file: String,
+}

@@ -1,0 +1,65 @@
+//! Whether a request to become a WebSocket is granted: one answer for the event loops and for the HTTP library.
+
+use std::net::IpAddr;
+
+use doorbell_protocol::handshake::{Upgrade, refusal};
+
+use crate::policy::Policy;
+
+/// Paths on which a WebSocket lives.
+pub(crate) const PATHS: [&str; 2] = ["/", "/ws"];
+
+/// A refused request: the whole HTTP response, and its label in the metrics.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    pub(crate) reason: &'static str,
+    pub(crate) detail: String,
+    /// Names and values of headers the status calls for.
+    pub(crate) headers: &'static [(&'static str, &'static str)],
+}
+
+impl Refused {
+    pub(crate) fn new(status: u16, reason: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, reason, detail: detail.into(), headers: &[] }
+    }
+
+    /// The response, byte for byte.
+    pub(crate) fn answer(&self) -> Vec<u8> {
+        refusal(self.status, phrase(self.status), self.reason, self.headers, &self.detail)
+    }
+}
+
+/// Checks everything about the request itself; the answer is the complete 101 head.
+pub(crate) fn grant(upgrade: &Upgrade<'_>, policy: &Policy) -> Result<Vec<u8>, Refused> {
+    let accepted = upgrade.accept().map_err(|error| Refused {
+        headers: error.headers(),
+        ..Refused::new(error.status(), error.reason(), error.to_string())
+    })?;
+    if !policy.origins.allows(upgrade.origin(), upgrade.host()) {
+        let origin = String::from_utf8_lossy(upgrade.origin().unwrap_or_default()).into_owned();
+        let detail = format!(
+            "the origin {origin} is not allowed; add it to public.origins, or load the page from this server's host"
+        );
+        return Err(Refused::new(403, "origin", detail));
+    }
+    Ok(accepted.response(None))
+}
+
+/// The refusal of one connection too many from one address.
+pub(crate) fn too_many_from(address: IpAddr) -> Refused {
+    Refused {
+        headers: &[("Retry-After", "10")],
+        ..Refused::new(429, "connections_per_ip", format!("{address} has as many connections as it may have"))
+    }
+}
+
+/// The refusal of new connections that come too fast or do not fit.
+pub(crate) fn busy(reason: &'static str) -> Refused {
+    let detail = "the server takes no new connection now; come back in a second";
+    Refused { headers: &[("Retry-After", "1")], ..Refused::new(503, reason, detail) }
+}
+
+fn phrase(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error")
+}

@@ -1,0 +1,246 @@
+//! A real server on port 0 and raw sockets to it.
+#![allow(unreachable_pub, reason = "shared by several test binaries")]
+#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a failed unwrap is a failed test")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use doorbell_server::Server;
+use doorbell_server::settings::{ApiKey, IdentityMode, Settings};
+
+pub const KEY: &str = "test-api-key-0123456789";
+/// Long enough that only a hang reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Loopback, port 0, open identity, one API key.
+pub fn settings() -> Settings {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut settings = Settings::default();
+    settings.public.listen = any;
+    settings.public.identity = IdentityMode::Open;
+    settings.text.listen = any;
+    settings.api.listen = any;
+    settings.api.keys = vec![ApiKey { name: "test".into(), secret: KEY.into(), expires: None }];
+    settings
+}
+
+pub fn start(settings: Settings) -> Server {
+    Server::start(settings).expect("the server starts")
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).expect("the server accepts");
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket
+}
+
+/// A WebSocket client that speaks bytes.
+#[derive(Debug)]
+pub struct Page(pub TcpStream);
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub first: u8,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    pub fn close_code(&self) -> u16 {
+        assert_eq!(self.first, 0x88, "a Close frame, not {self:?}");
+        u16::from_be_bytes([self.payload[0], self.payload[1]])
+    }
+}
+
+pub const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+impl Page {
+    /// Upgrades, with extra header lines each ended by CRLF.
+    pub fn upgrade(address: SocketAddr, headers: &str) -> Self {
+        Self::upgrade_on(connect(address), headers)
+    }
+
+    pub fn upgrade_on(mut socket: TcpStream, headers: &str) -> Self {
+        socket.write_all(format!("{UPGRADE}{headers}\r\n").as_bytes()).unwrap();
+        let head = read_head(&mut socket);
+        assert!(head.starts_with("HTTP/1.1 101 "), "upgraded, not {head}");
+        Self(socket)
+    }
+
+    /// Upgrades and names `uid`, and waits until the server has taken note.
+    pub fn bind(address: SocketAddr, uid: &str) -> Self {
+        let mut page = Self::upgrade(address, "");
+        page.text(uid);
+        page.sync();
+        page
+    }
+
+    pub fn send(&mut self, opcode: u8, payload: &[u8]) {
+        let mut frame = vec![0x80 | opcode];
+        match payload.len() {
+            length @ 0..=125 => frame.push(0x80 | length as u8),
+            length @ 126..=0xffff => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            length => {
+                frame.push(0x80 | 127);
+                frame.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        }
+        let mask = [1, 2, 3, 4];
+        frame.extend_from_slice(&mask);
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        self.0.write_all(&frame).unwrap();
+    }
+
+    pub fn text(&mut self, text: &str) {
+        self.send(1, text.as_bytes());
+    }
+
+    /// Pings and waits for the pong: everything sent before has been handled.
+    pub fn sync(&mut self) {
+        self.send(9, b"sync");
+        loop {
+            let frame = self.frame();
+            if frame.first == 0x8a {
+                assert_eq!(frame.payload, b"sync");
+                return;
+            }
+        }
+    }
+
+    /// The next frame, server pings not counted.
+    pub fn frame(&mut self) -> Frame {
+        self.try_frame().expect("a frame, not the end")
+    }
+
+    /// The next frame or, at the end of the stream, nothing.
+    pub fn try_frame(&mut self) -> Option<Frame> {
+        loop {
+            let mut head = [0; 2];
+            match self.0.read(&mut head[..1]) {
+                Ok(0) => return None,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                other => other.map(drop).expect("a byte in time"),
+            }
+            self.0.read_exact(&mut head[1..]).unwrap();
+            assert_eq!(head[1] & 0x80, 0, "a server never masks");
+            let length = match head[1] {
+                126 => {
+                    let mut length = [0; 2];
+                    self.0.read_exact(&mut length).unwrap();
+                    usize::from(u16::from_be_bytes(length))
+                }
+                127 => {
+                    let mut length = [0; 8];
+                    self.0.read_exact(&mut length).unwrap();
+                    usize::try_from(u64::from_be_bytes(length)).unwrap()
+                }
+                length => usize::from(length),
+            };
+            let mut payload = vec![0; length];
+            self.0.read_exact(&mut payload).unwrap();
+            if head[0] != 0x89 {
+                return Some(Frame { first: head[0], payload });
+            }
+            self.send(10, &payload);
+        }
+    }
+
+    /// The next message's text.
+    pub fn message(&mut self) -> String {
+        let frame = self.frame();
+        assert_eq!(frame.first, 0x81, "a text frame, not {frame:?}");
+        String::from_utf8(frame.payload).unwrap()
+    }
+}
+
+/// Reads up to the empty line.
+pub fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match socket.read(&mut byte) {
+            Ok(0) => break,
+            other => other.map(drop).expect("a byte in time"),
+        }
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Everything until the other end hangs up.
+pub fn read_all(socket: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    match socket.read_to_end(&mut all) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "an end in time"),
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// A backend on the text port.
+#[derive(Debug)]
+pub struct Backend(pub TcpStream);
+
+impl Backend {
+    pub fn connect(address: SocketAddr) -> Self {
+        Self(connect(address))
+    }
+
+    /// Sends a line and reads its answer, without the line ending.
+    pub fn line(&mut self, line: &str) -> String {
+        self.0.write_all(format!("{line}\n").as_bytes()).unwrap();
+        self.answer()
+    }
+
+    pub fn answer(&mut self) -> String {
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        while self.0.read(&mut byte).expect("an answer in time") == 1 && byte[0] != b'\n' {
+            answer.push(byte[0]);
+        }
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+/// One request to the API; the status and the body.
+pub fn api(server: &Server, method: &str, path: &str, body: &str) -> (u16, String) {
+    request(server.addresses().api, method, path, &format!("Authorization: Bearer {KEY}\r\n"), body)
+}
+
+pub fn request(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    let mut socket = connect(address);
+    let length = body.len();
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    socket.write_all(text.as_bytes()).unwrap();
+    let answer = read_all(&mut socket);
+    let status =
+        answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer}"));
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status, body.to_owned())
+}
+
+/// The value of a counter or gauge, 0 when it is not there yet.
+pub fn metric(server: &Server, name: &str) -> u64 {
+    let (status, text) = request(server.addresses().api, "GET", "/metrics", "", "");
+    assert_eq!(status, 200);
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().expect("a number"))
+}
+
+/// Waits for something that happens soon but not at once, by asking again; panics when it does not.
+pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
+}
