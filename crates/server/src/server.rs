@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use crate::context::Context;
-use crate::descriptors;
+use crate::descriptors::Budget;
 use crate::http::DemoAddresses;
 use crate::http::{Public, Tasks, api_router, serve_api, serve_public};
 use crate::identity::TokenKeyError;
@@ -114,15 +114,16 @@ impl Server {
         let (sender, receiver) = tokio::sync::mpsc::channel(HTTP_BACKLOG);
         // A context is new here, so nothing has set it.
         let _ = context.http.set(sender);
-        let io = Io::start(&context, listeners, descriptors::capacity())?;
+        let budget = Budget::take();
+        let io = Io::start(&context, listeners, budget.connections)?;
         let demo = settings.demo.clone();
         let demo = demo.map(|demo| (demo, DemoAddresses { text: addresses.text, api: addresses.api }));
         let public = Public::new(&context, io.loops(), demo);
         let guard = runtime.enter();
-        tasks.tracker.spawn(serve_public(receiver, public, tasks.clone()));
+        tasks.tracker.spawn(serve_public(receiver, public, tasks.clone(), budget.http));
         let api = tokio::net::TcpListener::from_std(api)?;
         let router = api_router(Arc::clone(&context));
-        tasks.tracker.spawn(serve_api(api, router, Arc::clone(&context), tasks.clone()));
+        tasks.tracker.spawn(serve_api(api, router, Arc::clone(&context), tasks.clone(), budget.api));
         drop(guard);
         Ok(Self { addresses, settings, context, running: Some(Running { io, runtime, tasks }) })
     }
@@ -198,7 +199,7 @@ impl EchoServer {
         let listener = listen("echo", address)?;
         let address = listener.local_addr()?;
         let io =
-            Io::start(&context, vec![(listener, Listener::Public, Role::Echo)], descriptors::capacity())?;
+            Io::start(&context, vec![(listener, Listener::Public, Role::Echo)], Budget::take().connections)?;
         Ok(Self { address, io: Some(io) })
     }
 

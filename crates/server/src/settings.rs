@@ -1,7 +1,7 @@
 //! What a server is told before it starts: plain, validated values with their defaults.
 //!
 //! The binary reads them from a file, the environment and flags; tests build them in code. Nothing here reads a
-//! file or opens a port. The keys of the configuration file are the names of these fields (`docs/configuration.md`).
+//! file or opens a port. Each field is one key of the configuration file; `docs/doorbell.toml` lists them all.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;

@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -30,9 +31,6 @@ pub(crate) use self::public::{Public, serve as serve_public};
 use crate::context::Context;
 use crate::metrics::Listener;
 
-/// Connections the API listener serves at once; backends and probes, so a thousand is a crowd.
-const MAX_API_CONNECTIONS: usize = 1_024;
-
 /// The tasks of one server and the word to stop. Every task started in this module belongs to one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tasks {
@@ -40,9 +38,15 @@ pub(crate) struct Tasks {
     pub(crate) stop: CancellationToken,
 }
 
-/// Serves the API until told to stop.
-pub(crate) async fn serve_api(listener: TcpListener, router: Router, context: Arc<Context>, tasks: Tasks) {
-    let places = Arc::new(tokio::sync::Semaphore::new(MAX_API_CONNECTIONS));
+/// Serves the API until told to stop, at most `places` connections at once.
+pub(crate) async fn serve_api(
+    listener: TcpListener,
+    router: Router,
+    context: Arc<Context>,
+    tasks: Tasks,
+    places: usize,
+) {
+    let places = Arc::new(Semaphore::new(places));
     loop {
         let accepted = tokio::select! {
             () = tasks.stop.cancelled() => return,

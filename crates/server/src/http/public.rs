@@ -3,6 +3,7 @@
 //! Connections come from the event loops with their first request already read. One that becomes a WebSocket later
 //! (a proxy reusing a connection) goes back to them.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use doorbell_protocol::handshake::Upgrade;
 use http::{HeaderValue, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::problem::Problem;
 use super::{Rewound, Tasks, demo, serve as serve_connection};
@@ -25,7 +26,7 @@ use crate::context::{Context, Counted, HttpConnection};
 use crate::io::Loops;
 use crate::metrics::Listener;
 use crate::settings::Demo;
-use crate::upgrade::{PATHS, Refused, grant, too_many_from};
+use crate::upgrade::{PATHS, Refused, busy, grant, too_many_from};
 
 /// What the public routes know.
 #[derive(Debug, Clone)]
@@ -46,9 +47,15 @@ impl Public {
 #[derive(Debug, Clone, Copy)]
 struct Peer(IpAddr);
 
-/// Serves the connections that arrive on `connections` until told to stop.
-pub(crate) async fn serve(mut connections: mpsc::Receiver<HttpConnection>, public: Public, tasks: Tasks) {
+/// Serves the connections that arrive on `connections` until told to stop, at most `places` at once.
+pub(crate) async fn serve(
+    mut connections: mpsc::Receiver<HttpConnection>,
+    public: Public,
+    tasks: Tasks,
+    places: usize,
+) {
     let router = router(public.clone());
+    let places = Arc::new(Semaphore::new(places));
     loop {
         let connection = tokio::select! {
             () = tasks.stop.cancelled() => return,
@@ -56,6 +63,12 @@ pub(crate) async fn serve(mut connections: mpsc::Receiver<HttpConnection>, publi
         };
         let Some(connection) = connection else { return };
         let HttpConnection { socket, read, peer, counted } = connection;
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            public.context.metrics.refused(Listener::Public, "http_capacity");
+            // What the socket takes at once is what the client hears.
+            let _ = io::Write::write(&mut &socket, &busy("http_capacity").answer());
+            continue;
+        };
         let socket = match TcpStream::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => {
@@ -67,7 +80,7 @@ pub(crate) async fn serve(mut connections: mpsc::Receiver<HttpConnection>, publi
         let (context, stop) = (Arc::clone(&public.context), tasks.stop.clone());
         tasks.tracker.spawn(async move {
             serve_connection(Rewound::new(read, socket), router, &context, Listener::Public, stop).await;
-            drop(counted);
+            drop((counted, place));
         });
     }
 }

@@ -8,6 +8,7 @@
 use std::io::{self, Read as _};
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
@@ -328,7 +329,8 @@ impl EventLoop {
                 self.apply(token, next);
             }
             Ok(length) => {
-                let next = slot.receive(&mut self.read_buffer[..length], &mut self.tools);
+                let (bytes, tools) = (&mut self.read_buffer[..length], &mut self.tools);
+                let next = contain(|| slot.receive(bytes, tools));
                 self.apply(token, next);
                 if (length == READ_BYTES || to_the_end) && self.slots.contains(token) {
                     self.again.push(token);
@@ -435,7 +437,8 @@ impl EventLoop {
         self.cursor = if stop >= end { 0 } else { stop };
         for token in std::mem::take(&mut self.due) {
             let Some(slot) = self.slots.get_mut(token) else { continue };
-            let next = slot.overdue(&mut self.tools);
+            let tools = &mut self.tools;
+            let next = contain(|| slot.overdue(tools));
             self.apply(token, next);
         }
     }
@@ -458,6 +461,14 @@ impl EventLoop {
             }
         }
     }
+}
+
+/// Keeps a panic, which is a bug of ours, to the one connection whose bytes led to it.
+fn contain(step: impl FnOnce() -> Next) -> Next {
+    std::panic::catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
+        tracing::error!("a connection's handling panicked; only that connection is closed");
+        Next::Gone
+    })
 }
 
 impl Connection {

@@ -1,0 +1,230 @@
+//! Asks a running server's HTTP API: one request on one connection, within a deadline. Shared by `push` and
+//! `broadcast`.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper_util::rt::TokioIo;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::value::RawValue;
+use tokio::net::TcpStream;
+
+use crate::bounded::{SECRET_FILE_BYTES, read_text, text_of};
+use crate::cli::AskArgs;
+use crate::config::{Config, Environment, Overrides, check_secret, load};
+use crate::data_dir::API_KEY_FILE;
+use crate::exit::Failure;
+
+/// The longest that asking may take, from connecting to the last byte of the answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The longest DATA read from stdin, in bytes; the API's own default is the same.
+const DATA_BYTES: u64 = 1024 * 1024;
+/// The longest answer read, in bytes.
+const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// What the server answered to a request it carried out: one line of JSON.
+pub(crate) struct Answer {
+    /// As it came, without its line ending.
+    pub(crate) text: String,
+    /// To how many connections it was written.
+    pub(crate) written: u64,
+}
+
+/// What to ask whom: everything that can be wrong before anything is sent.
+pub(crate) struct Asking {
+    address: SocketAddr,
+    key: SecretString,
+}
+
+impl Asking {
+    /// Finds the server and a key for it.
+    pub(crate) fn new(args: &AskArgs, environment: &Environment) -> Result<Self, Failure> {
+        let config = load(&args.place.sources(environment, Overrides::default()))?;
+        let key = find_key(args, &config, environment).map_err(Failure::CouldNotAsk)?;
+        Ok(Self { address: reachable(args.api.unwrap_or(config.settings.api.listen)), key })
+    }
+
+    /// Posts a JSON body and waits for the answer.
+    pub(crate) fn post(&self, path: &str, body: String) -> Result<Answer, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")
+            .map_err(Failure::CouldNotAsk)?;
+        runtime
+            .block_on(async {
+                tokio::time::timeout(DEADLINE, self.exchange(path, body))
+                    .await
+                    .with_context(|| format!("{} did not answer within {DEADLINE:?}", self.address))?
+            })
+            .map_err(Failure::CouldNotAsk)
+    }
+
+    async fn exchange(&self, path: &str, body: String) -> anyhow::Result<Answer> {
+        let stream = TcpStream::connect(self.address).await.with_context(|| {
+            format!("no server at {}: start `doorbell`, or name its API with --api ADDR", self.address)
+        })?;
+        let talk = || format!("no HTTP API at {}: name the api listener with --api ADDR", self.address);
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(talk)?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", self.key.expose_secret()))
+            .context("the API key is not visible ASCII")?;
+        bearer.set_sensitive(true);
+        let request = Request::post(path)
+            .header(HOST, self.address.to_string())
+            .header(AUTHORIZATION, bearer)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::<Bytes>::from(body))
+            .context("cannot build the request")?;
+        let answer = async {
+            let response = sender.send_request(request).await.with_context(talk)?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+            let body =
+                body.map_err(|error| anyhow::anyhow!(error)).context("the answer broke off")?.to_bytes();
+            understand(status.as_u16(), &body)
+        };
+        // The connection must be driven while the request waits; it ends with this future, so nothing is left running.
+        tokio::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            ended = connection => {
+                ended.with_context(talk)?;
+                answer.await
+            }
+        }
+    }
+}
+
+/// DATA as JSON: as it stands when it is valid JSON, else as a string.
+pub(crate) fn data(args: &AskArgs, data: &str) -> Result<Box<RawValue>, Failure> {
+    let read;
+    let text = if data == "-" {
+        read = text_of(io::stdin().lock(), DATA_BYTES).context("cannot use stdin").map_err(Failure::Usage)?;
+        let line = read.strip_suffix('\n').unwrap_or(&read);
+        line.strip_suffix('\r').unwrap_or(line)
+    } else {
+        data
+    };
+    let raw = if args.string { None } else { serde_json::from_str::<&RawValue>(text).ok() };
+    match raw {
+        Some(raw) => Ok(raw.to_owned()),
+        None => {
+            serde_json::value::to_raw_value(text).context("cannot write DATA as JSON").map_err(Failure::Usage)
+        }
+    }
+}
+
+/// The first key there is: the file named, the environment's, the configuration's, the data directory's.
+fn find_key(args: &AskArgs, config: &Config, environment: &Environment) -> anyhow::Result<SecretString> {
+    if let Some(path) = &args.key_file {
+        let text =
+            read_text(path, SECRET_FILE_BYTES).with_context(|| format!("cannot read {}", path.display()))?;
+        if let Err(why) = check_secret(text.trim()) {
+            bail!("{} holds no API key: {why}", path.display());
+        }
+        return Ok(SecretString::from(text.trim()));
+    }
+    let keys = &config.settings.api.keys;
+    if let Some(key) =
+        keys.iter().find(|key| key.name == crate::config::ENVIRONMENT_KEY).or_else(|| keys.first())
+    {
+        return Ok(key.secret.clone());
+    }
+    let directory = args.place.data_dir(environment);
+    directory.read_key(API_KEY_FILE)?.with_context(|| {
+        format!(
+            "no API key: {} is not there; start the server once, or use --key-file FILE, DOORBELL_API_KEY \
+             or --data-dir DIR",
+            directory.path().join(API_KEY_FILE).display()
+        )
+    })
+}
+
+/// A server that listens everywhere is asked on loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    address
+}
+
+fn understand(status: u16, body: &[u8]) -> anyhow::Result<Answer> {
+    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let field = |name: &str| json.as_ref().and_then(|json| json.get(name));
+    if (200..300).contains(&status) {
+        let written = field("written").and_then(serde_json::Value::as_u64);
+        let written = written.context("an answer without `written`: is this Doorbell's API?")?;
+        return Ok(Answer { text: String::from_utf8_lossy(body).trim().to_owned(), written });
+    }
+    let said = |name| field(name).and_then(serde_json::Value::as_str);
+    let why: String =
+        said("detail").or_else(|| said("title")).unwrap_or("no reason given").chars().take(300).collect();
+    match status {
+        401 | 403 => bail!(
+            "the server refused the key ({why}): use the key of that server, by --key-file FILE or DOORBELL_API_KEY"
+        ),
+        404 => bail!("no such call there ({why}): name the api listener with --api ADDR"),
+        _ => bail!("the server answered {status}: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn valid_json_goes_as_it_stands_and_the_rest_as_a_string() {
+        let plain = AskArgs::default();
+        let string = AskArgs { string: true, ..AskArgs::default() };
+        for (args, text, expected) in [
+            (&plain, r#"{"b":1, "a":1.0e2,"b":"\u00e9"}"#, r#"{"b":1, "a":1.0e2,"b":"\u00e9"}"#),
+            (&plain, " [1] ", "[1]"),
+            (&plain, "88%", r#""88%""#),
+            (&plain, "88", "88"),
+            (&plain, "", r#""""#),
+            (&plain, "say \"hi\"", r#""say \"hi\"""#),
+            (&string, "88", r#""88""#),
+            (&string, "-", "unreachable"),
+        ] {
+            if text == "-" {
+                continue;
+            }
+            let data = data(args, text).unwrap_or_else(|_| panic!("{text}"));
+            assert_eq!(data.get(), expected);
+        }
+    }
+
+    #[test]
+    fn answers_and_refusals_are_told_apart() {
+        let answer = understand(200, b"{\"written\":2}\n").expect("an answer");
+        assert_eq!((answer.text.as_str(), answer.written), ("{\"written\":2}", 2));
+        for (status, body, expected) in [
+            (200, &b"<html>"[..], "is this Doorbell"),
+            (401, b"{\"title\":\"who are you\"}", "refused the key (who are you)"),
+            (404, b"", "--api ADDR"),
+            (413, b"{\"title\":\"t\",\"detail\":\"too long\"}", "answered 413: too long"),
+        ] {
+            let error = understand(status, body).err().expect("an error").to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_listens_everywhere_is_asked_on_loopback() {
+        for (listen, asked) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("192.0.2.1:1", "192.0.2.1:1")]
+        {
+            assert_eq!(reachable(listen.parse().expect("an address")).to_string(), asked);
+        }
+    }
+}

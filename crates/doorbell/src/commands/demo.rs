@@ -1,0 +1,208 @@
+//! `doorbell demo`: the server on loopback with open identity and the demo page, and on stdout what to try.
+
+use std::fmt::Write;
+use std::io::{self, IsTerminal};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use doorbell_server::Addresses;
+use doorbell_server::settings::Demo;
+use fast_qr::{ECL, QRBuilder, QRCode};
+
+use super::print;
+use super::running::{self, Unread};
+use crate::cli::ServeArgs;
+use crate::config::{Config, Environment, Overrides, is_loopback, load};
+use crate::data_dir::API_KEY_FILE;
+use crate::exit::Failure;
+use crate::logging;
+
+/// The listeners: key, flag, and where they are without a flag.
+const LISTENERS: [(&str, &str); 3] = [
+    ("public.listen", "127.0.0.1:19999"),
+    ("text.listen", "127.0.0.1:10002"),
+    ("api.listen", "127.0.0.1:10003"),
+];
+
+/// The light modules that a QR code has around it (ISO/IEC 18004, "quiet zone").
+const QUIET_ZONE: usize = 4;
+
+pub(crate) fn run(args: &ServeArgs, program: &str, environment: &Environment) -> Result<ExitCode, Failure> {
+    let mut presets = Overrides::default();
+    presets.set("public.identity", "demo", "open");
+    let flags = [&args.public, &args.text, &args.api];
+    let mut moved = Vec::new();
+    for ((key, default), flag) in LISTENERS.into_iter().zip(flags) {
+        if flag.is_none() {
+            let address = free_address(default);
+            if address != default {
+                moved.push(format!("{default} is taken, so {key} is {address}"));
+            }
+            presets.set(key, "demo", address);
+        }
+    }
+    presets.extend(args.overrides());
+    // The commands shown name the API's port, so it must be known before the server takes one.
+    if let Some(api) = args.api.as_deref().filter(|api| api.ends_with(":0")) {
+        presets.set("api.listen", "--api", free_address(api));
+    }
+    let sources = args.place.sources(environment, presets);
+    let config = load(&sources)?;
+    let public = config.settings.public.listen;
+    if !is_loopback(public) {
+        return Err(Failure::Usage(anyhow!(
+            "the demo serves on loopback only, and --public {public} is not"
+        )));
+    }
+    logging::start(&config.log);
+    for note in &moved {
+        tracing::warn!("{note}");
+    }
+    let data_dir = args.place.data_dir(environment);
+    let key_file = data_dir.path().join(API_KEY_FILE);
+    let demo = Demo {
+        push_command: push_command(args, program, &config, environment),
+        // Absolute, so that the one-liner works in a terminal that is elsewhere.
+        key_file: std::path::absolute(&key_file).unwrap_or(key_file).display().to_string(),
+    };
+    let complete = |config: &Config| {
+        let mut settings = data_dir.complete(config)?;
+        settings.demo = Some(demo.clone());
+        anyhow::Ok(settings)
+    };
+    let settings = complete(&config)?;
+    let reread = || complete(&load(&sources).map_err(Unread::Wrong)?).map_err(Unread::NoKey);
+    running::serve(settings, &reread, |addresses| {
+        print(&introduction(addresses, &demo, config.settings.text.key.is_none()));
+    })
+}
+
+/// The wanted address, or a free port beside it when another process has it or the port is 0. Found by trying, and let
+/// go again: on a desk that is good enough, and the server says so if it is not.
+fn free_address(wanted: &str) -> String {
+    let Ok(address) = wanted.parse::<SocketAddr>() else { return wanted.to_owned() };
+    if address.port() != 0 && TcpListener::bind(address).is_ok() {
+        return wanted.to_owned();
+    }
+    let free = TcpListener::bind(SocketAddr::new(address.ip(), 0)).and_then(|listener| listener.local_addr());
+    free.map_or_else(|_| wanted.to_owned(), |free| free.to_string())
+}
+
+/// The command that pushes to this server from another terminal in the same directory, to be followed by UID and DATA.
+fn push_command(args: &ServeArgs, program: &str, config: &Config, environment: &Environment) -> String {
+    let mut command = format!("{} push", quoted(program));
+    for (flag, path) in [("--config", &args.place.config), ("--data-dir", &args.place.data_dir)] {
+        if let Some(path) = path {
+            let _ = write!(command, " {flag} {}", quoted(&path.display().to_string()));
+        }
+    }
+    // What `push` would ask by itself.
+    let plain = load(&args.place.sources(environment, Overrides::default()));
+    let api = config.settings.api.listen;
+    if !plain.is_ok_and(|plain| plain.settings.api.listen == api) {
+        let _ = write!(command, " --api {api}");
+    }
+    command
+}
+
+/// A word as a POSIX shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The URL, its QR code, and three ways to ring the page.
+fn introduction(addresses: &Addresses, demo: &Demo, text_is_open: bool) -> String {
+    let Addresses { public, text, api } = addresses;
+    let url = format!("http://{public}/");
+    let mut page = format!("\n  Open  {url}\n\n");
+    if let Ok(code) = QRBuilder::new(url.as_str()).ecl(ECL::M).build() {
+        draw(&code, io::stdout().is_terminal(), &mut page);
+    }
+    page.push_str("\n  Connect there as uid1, then ring it from another terminal:\n\n");
+    let _ = writeln!(page, "  {} uid1 '{{\"percent\":\"88%\"}}'\n", demo.push_command);
+    if text_is_open {
+        let _ = writeln!(
+            page,
+            "  php -r '$s = stream_socket_client(\"tcp://{text}\"); \
+             fwrite($s, json_encode([\"uid\" => \"uid1\", \"percent\" => \"88%\"]).\"\\n\"); echo fgets($s);'\n"
+        );
+    }
+    let key = quoted(&demo.key_file);
+    let _ = writeln!(
+        page,
+        "  curl -H \"Authorization: Bearer $(cat {key})\" -H 'Content-Type: application/json' \
+         -d '{{\"uid\":\"uid1\",\"data\":{{\"percent\":\"88%\"}}}}' http://{api}/v1/push\n\n  Ctrl-C stops."
+    );
+    page
+}
+
+/// Draws a QR code in half blocks, two rows of modules a line. To a terminal the colours are said: in its own, a dark
+/// one would show the code inverted, which many phones do not read.
+fn draw(code: &QRCode, colours: bool, page: &mut String) {
+    let (start, end) = if colours { ("\u{1b}[30;107m", "\u{1b}[0m") } else { ("", "") };
+    let quiet = QUIET_ZONE;
+    let dark = |row: usize, column: usize| {
+        let inside = |at: usize| (quiet..quiet + code.size).contains(&at);
+        inside(row) && inside(column) && code[row - quiet][column - quiet].value()
+    };
+    let size = code.size + 2 * quiet;
+    for row in (0..size).step_by(2) {
+        page.push_str("  ");
+        page.push_str(start);
+        for column in 0..size {
+            page.push(match (dark(row, column), dark(row + 1, column)) {
+                (true, true) => '█',
+                (true, false) => '▀',
+                (false, true) => '▄',
+                (false, false) => ' ',
+            });
+        }
+        page.push_str(end);
+        page.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_avoided() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = taken.local_addr().expect("bound").to_string();
+        let other = free_address(&address);
+        assert_ne!(other, address);
+        assert!(other.starts_with("127.0.0.1:") && !other.ends_with(":0"), "{other}");
+    }
+
+    #[test]
+    fn words_survive_the_shell() {
+        assert_eq!(quoted("target/release/doorbell"), "target/release/doorbell");
+        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn the_introduction_has_the_url_its_code_and_three_ways() {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let addresses = Addresses { public: address(1), text: address(2), api: address(3) };
+        let demo = Demo { push_command: "doorbell push".into(), key_file: "/data dir/api.key".into() };
+        let page = introduction(&addresses, &demo, true);
+        for part in [
+            "http://127.0.0.1:1/",
+            "\u{2580}",
+            "doorbell push uid1 '{\"percent\":\"88%\"}'",
+            "tcp://127.0.0.1:2",
+            "http://127.0.0.1:3/v1/push",
+            "$(cat '/data dir/api.key')",
+        ] {
+            assert!(page.contains(part), "{part}\n{page}");
+        }
+        assert!(!introduction(&addresses, &demo, false).contains("php"));
+    }
+}

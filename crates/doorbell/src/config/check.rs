@@ -1,0 +1,119 @@
+//! What one key cannot know: rules between keys, and the secrets' files. Still before any port opens.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use doorbell_server::identity::TokenKeys;
+use doorbell_server::settings::{ApiKey, IdentityMode, TokenAlgorithm};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::error::{Errors, Place};
+use super::value::check_secret;
+use super::{Config, Files, Secret};
+
+/// The public listener's port, when no other is given.
+const PUBLIC_PORT: u16 = 19_999;
+
+/// Fills in what depends on other keys, then checks the rules between keys.
+pub(crate) fn finish(config: &mut Config, files: Files, errors: &mut Errors) {
+    let open = config.settings.public.identity == IdentityMode::Open;
+    if config.place("public.listen") == Place::Default {
+        let host = if open { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        config.settings.public.listen = SocketAddr::from((host, PUBLIC_PORT));
+    }
+    // A refused address has its error already; the default in its place must not cause another.
+    let listen_refused = errors.at(&config.place("public.listen"));
+    let exposed = open && !is_loopback(config.settings.public.listen) && !listen_refused;
+    if exposed && !config.settings.public.open_identity_acknowledged {
+        let message = "open identity lets anyone claim any uid: listen on 127.0.0.1, use identity = \"token\", or \
+                       set public.open_identity_acknowledged = true";
+        errors.push(&config.place("public.listen"), message);
+    }
+    if !is_loopback(config.settings.text.listen) && !config.given("text.key") {
+        let message = "the text port beyond loopback needs text.key or text.key_file";
+        errors.push(&config.place("text.listen"), message);
+    }
+    one_port_each(config, errors);
+    if config.settings.tokens.algorithm != TokenAlgorithm::Hs256 && !config.given("tokens.key") {
+        let message = "this algorithm needs tokens.key or tokens.key_file";
+        errors.push(&config.place("tokens.algorithm"), message);
+    }
+    read_secrets(config, files, errors);
+}
+
+/// Whether only this machine reaches an address, by the server's own rule.
+pub(crate) fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().is_loopback()
+}
+
+fn one_port_each(config: &Config, errors: &mut Errors) {
+    let settings = &config.settings;
+    let listeners = [
+        ("public.listen", settings.public.listen),
+        ("text.listen", settings.text.listen),
+        ("api.listen", settings.api.listen),
+    ];
+    for (index, (key, address)) in listeners.iter().enumerate() {
+        for (other, taken) in &listeners[..index] {
+            if address == taken && address.port() != 0 {
+                errors.push(&config.place(key), format!("{address} is already {other}"));
+            }
+        }
+    }
+}
+
+fn read_secrets(config: &mut Config, files: Files, errors: &mut Errors) {
+    if let Some(secret) = &config.text_key {
+        let place = config.place("text.key");
+        config.settings.text.key = read_secret(secret, files, &place, errors);
+    }
+    for entry in &config.api_keys {
+        if let Some(secret) = read_secret(&entry.secret, files, &entry.place, errors) {
+            let (name, expires) = (entry.name.clone(), entry.expires);
+            config.settings.api.keys.push(ApiKey { name, secret, expires });
+        }
+    }
+    if let Some(secret) = &config.token_key {
+        let place = config.place("tokens.key");
+        let key = match secret {
+            Secret::Inline(text) => Some(text.clone()),
+            Secret::File(path) => read_file(path, files, &place, errors),
+        };
+        if key.is_some() {
+            config.settings.tokens.key = key;
+            if let Err(error) = TokenKeys::new(&config.settings.tokens) {
+                errors.push(&place, error.to_string());
+            }
+        }
+    }
+}
+
+/// A secret that must be one line of visible ASCII, which an inline one is known to be.
+fn read_secret(secret: &Secret, files: Files, place: &Place, errors: &mut Errors) -> Option<SecretString> {
+    let path = match secret {
+        Secret::Inline(text) => return Some(text.clone()),
+        Secret::File(path) => path,
+    };
+    let text = read_file(path, files, place, errors)?;
+    let trimmed = text.expose_secret().trim();
+    match check_secret(trimmed) {
+        Ok(()) => Some(SecretString::from(trimmed)),
+        Err(why) => {
+            errors.push(place, format!("{}: {why}", path.display()));
+            None
+        }
+    }
+}
+
+fn read_file(path: &Path, files: Files, place: &Place, errors: &mut Errors) -> Option<SecretString> {
+    if matches!(files, Files::Skip) {
+        return None;
+    }
+    match crate::bounded::read_text(path, crate::bounded::SECRET_FILE_BYTES) {
+        Ok(text) => Some(SecretString::from(text)),
+        Err(error) => {
+            errors.push(place, format!("cannot read {}: {error}", path.display()));
+            None
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The reference page, `docs/doorbell.toml`, written from the table of keys.
+
+use std::fmt::Write;
+
+use super::table::{API_KEY_FIELDS, KEYS, Shown, sections};
+
+const HEAD: &str = "\
+Doorbell's configuration: every key, with its default. A key behind `#` has none, or one that its text explains.
+
+A key set here is overridden by the environment variable DOORBELL_<SECTION>_<KEY> (public.listen is
+DOORBELL_PUBLIC_LISTEN; lists are separated by commas), and that by a flag. DOORBELL_API_KEY or
+DOORBELL_API_KEY_FILE adds one API key called \"env\". Durations are \"500ms\", \"30s\", \"2m\", \"1h\"; sizes are
+\"64KiB\", \"1MiB\" or a number of bytes. Relative paths start where the server was started.
+
+Check a file with `doorbell check-config`; this text is printed by `doorbell check-config --print-default`.";
+
+/// Columns of a comment line, `# ` included.
+const WIDTH: usize = 110;
+
+/// The text of the reference page: valid TOML that configures the defaults.
+pub fn text() -> String {
+    let mut page = String::new();
+    for paragraph in HEAD.split("\n\n") {
+        comment(&mut page, paragraph);
+        page.push_str("#\n");
+    }
+    page.truncate(page.len() - 2);
+    for section in sections() {
+        let _ = writeln!(page, "\n[{section}]");
+        for key in KEYS {
+            let Some((of, name)) = key.name.split_once('.') else { continue };
+            if of == section {
+                comment(&mut page, key.doc);
+                let _ = match key.shown {
+                    Shown::Default(value) => writeln!(page, "{name} = {value}"),
+                    Shown::Example(value) => writeln!(page, "# {name} = {value}"),
+                };
+            }
+        }
+        if section == "api" {
+            comment(
+                &mut page,
+                "As many of these as there are backends, so that each can be taken back alone:",
+            );
+            page.push_str("# [[api.keys]]\n");
+            for (name, example, doc) in API_KEY_FIELDS {
+                comment(&mut page, doc);
+                let _ = writeln!(page, "# {name} = {example}");
+            }
+        }
+    }
+    page
+}
+
+fn comment(page: &mut String, text: &str) {
+    let mut line = String::from("#");
+    for word in text.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            let _ = writeln!(page, "{line}");
+            line.truncate(1);
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    let _ = writeln!(page, "{line}");
+}

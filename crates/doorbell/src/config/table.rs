@@ -1,0 +1,358 @@
+//! Every key there is, once: its name, default, meaning and how a value becomes a setting.
+//!
+//! The file, the environment, the flags, the suggestions for mistyped names and `docs/doorbell.toml` all read this
+//! table, so a key that is added here is added everywhere. `[[api.keys]]` is a list of tables and has its own rows.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use doorbell_server::settings::{IdentityMode, TokenAlgorithm};
+use secrecy::SecretString;
+
+use super::error::Errors;
+use super::value::{Raw, Value};
+use super::{Config, LogFormat, Secret};
+
+/// One key of the configuration.
+pub(crate) struct Key {
+    /// `section.key`, as in the file.
+    pub(crate) name: &'static str,
+    /// What the reference shows.
+    pub(crate) shown: Shown,
+    /// What it means, with its unit and bounds; the reference page's text.
+    pub(crate) doc: &'static str,
+    /// Reads the value, reporting what is wrong with it, and stores it.
+    pub(crate) set: fn(&mut Config, &Value, &mut Errors),
+}
+
+/// A value in the reference, as TOML.
+pub(crate) enum Shown {
+    /// The default.
+    Default(&'static str),
+    /// An example; the key has no default, or one that the text explains.
+    Example(&'static str),
+}
+use Shown::{Default, Example};
+
+impl Key {
+    /// `DOORBELL_<SECTION>_<KEY>`.
+    pub(crate) fn env_name(&self) -> String {
+        format!("DOORBELL_{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+
+    /// The other way to give the same secret: `key` for `key_file` and the reverse.
+    pub(crate) fn twin(&self) -> Option<&'static Self> {
+        match self.name.strip_suffix("_file") {
+            Some(plain) => find(plain),
+            None => KEYS.iter().find(|key| key.name.strip_suffix("_file") == Some(self.name)),
+        }
+    }
+}
+
+/// The key of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The sections, in the order of the reference.
+pub(crate) fn sections() -> Vec<&'static str> {
+    let mut sections: Vec<&str> = KEYS.iter().filter_map(|key| Some(key.name.split_once('.')?.0)).collect();
+    sections.dedup();
+    sections
+}
+
+/// Sections and keys that the documentation speaks of and this version does not have. Accepting one and doing nothing
+/// would be a promise broken in silence.
+pub(crate) const LATER: &[&str] =
+    &["mailbox", "login", "providers", "text.hold", "public.tls_cert", "public.tls_key"];
+
+/// The fields of one `[[api.keys]]`: name, example, meaning.
+pub(crate) const API_KEY_FIELDS: &[(&str, &str, &str)] = &[
+    (
+        "name",
+        "\"shop\"",
+        "What logs and metrics call it: 1 to 64 letters, digits, - _ and . Required, once each.",
+    ),
+    (
+        "secret",
+        "\"…\"",
+        "The secret, up to 1024 bytes of visible ASCII, better at least 16. This or secret_file.",
+    ),
+    ("secret_file", "\"/run/secrets/shop\"", "A file that holds it; whitespace around it is not part of it."),
+    (
+        "expires",
+        "2030-01-01T00:00:00Z",
+        "When it stops working: a date (its start in UTC) or a time with offset.",
+    ),
+];
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+/// Long enough for any deliberate choice, short enough to catch a slip of the unit.
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Below this a timeout refuses honest clients on a slow network.
+const TENTH: Duration = Duration::from_millis(100);
+const WAIT: RangeInclusive<Duration> = TENTH..=HOUR;
+
+/// Every key but those of `[[api.keys]]`, grouped by section.
+pub(crate) static KEYS: &[Key] = &[
+    Key {
+        name: "public.listen",
+        shown: Example("\"0.0.0.0:19999\""),
+        doc: "Where browsers connect. Without it: 0.0.0.0:19999, or 127.0.0.1:19999 with open identity. Port 0 \
+              takes a free one, which is printed.",
+        set: |c, v, e| put(&mut c.settings.public.listen, v.address(e)),
+    },
+    Key {
+        name: "public.identity",
+        shown: Default("\"token\""),
+        doc: "What a plain connection's first message is: \"token\", a signed token whose sub is the uid, or \"open\", \
+              the uid itself. Open lets anyone claim any uid.",
+        set: |c, v, e| {
+            let words = [("token", IdentityMode::Token), ("open", IdentityMode::Open)];
+            put(&mut c.settings.public.identity, v.word(&words, e));
+        },
+    },
+    Key {
+        name: "public.open_identity_acknowledged",
+        shown: Default("false"),
+        doc: "Set to true to allow open identity beyond loopback.",
+        set: |c, v, e| put(&mut c.settings.public.open_identity_acknowledged, v.boolean(e)),
+    },
+    Key {
+        name: "public.origins",
+        shown: Default("[]"),
+        doc: "Web origins whose pages may connect besides the listener's own host, such as \
+              \"https://www.example.com\"; \"*\" allows every page.",
+        set: |c, v, e| put(&mut c.settings.public.origins, v.origins(e)),
+    },
+    Key {
+        name: "public.trusted_proxies",
+        shown: Default("[]"),
+        doc: "Networks of the proxies whose X-Forwarded-For or PROXY header is believed, such as \"10.0.0.0/8\".",
+        set: |c, v, e| put(&mut c.settings.public.trusted_proxies, v.networks(e)),
+    },
+    Key {
+        name: "text.listen",
+        shown: Default("\"127.0.0.1:10002\""),
+        doc: "Where backends push one JSON object a line. Beyond loopback only with a key.",
+        set: |c, v, e| put(&mut c.settings.text.listen, v.address(e)),
+    },
+    Key {
+        name: "text.key",
+        shown: Example("\"…\""),
+        doc: "When set, a connection's first line must be AUTH and this. Up to 1024 bytes of visible ASCII, better at least 16.",
+        set: |c, v, e| put_some(&mut c.text_key, v.secret(e).map(Secret::Inline)),
+    },
+    Key {
+        name: "text.key_file",
+        shown: Example("\"/run/secrets/doorbell-text\""),
+        doc: "A file that holds text.key; whitespace around it is not part of it.",
+        set: |c, v, e| put_some(&mut c.text_key, v.path(e).map(Secret::File)),
+    },
+    Key {
+        name: "api.listen",
+        shown: Default("\"127.0.0.1:10003\""),
+        doc: "Where the HTTP API listens. Every call needs a key: one of [[api.keys]], or the one that the first run \
+              leaves in api.key in the data directory.",
+        set: |c, v, e| put(&mut c.settings.api.listen, v.address(e)),
+    },
+    Key {
+        name: "tokens.algorithm",
+        shown: Default("\"HS256\""),
+        doc: "The only signature accepted on tokens: \"HS256\" (a shared secret), \"ES256\" or \"EdDSA\" (a PEM key).",
+        set: |c, v, e| {
+            let words = [
+                ("HS256", TokenAlgorithm::Hs256),
+                ("ES256", TokenAlgorithm::Es256),
+                ("EdDSA", TokenAlgorithm::EdDsa),
+            ];
+            put(&mut c.settings.tokens.algorithm, v.word(&words, e));
+        },
+    },
+    Key {
+        name: "tokens.key",
+        shown: Example("\"…\""),
+        doc: "The key. HS256: at least 32 bytes of text, taken byte for byte without the whitespace around it. \
+              ES256 and EdDSA: PEM, private (mints and checks) or public (checks). Without it, HS256 uses token.key \
+              in the data directory, made on the first run.",
+        set: |c, v, e| {
+            put_some(&mut c.token_key, v.string(e).map(|text| Secret::Inline(SecretString::from(text))));
+        },
+    },
+    Key {
+        name: "tokens.key_file",
+        shown: Example("\"/run/secrets/doorbell-tokens\""),
+        doc: "A file that holds tokens.key.",
+        set: |c, v, e| put_some(&mut c.token_key, v.path(e).map(Secret::File)),
+    },
+    Key {
+        name: "tokens.issuer",
+        shown: Example("\"https://www.example.com\""),
+        doc: "When set, a token's iss must be this, and minted tokens carry it.",
+        set: |c, v, e| put_some(&mut c.settings.tokens.issuer, v.string(e)),
+    },
+    Key {
+        name: "tokens.audience",
+        shown: Example("\"doorbell\""),
+        doc: "When set, a token's aud must be or contain this, and minted tokens carry it.",
+        set: |c, v, e| put_some(&mut c.settings.tokens.audience, v.string(e)),
+    },
+    Key {
+        name: "limits.connections_per_ip",
+        shown: Default("1000"),
+        doc: "Open public connections from one address; IPv6 addresses count by their /64.",
+        set: |c, v, e| put(&mut c.settings.limits.connections_per_ip, v.count(1..=u32::MAX, e)),
+    },
+    Key {
+        name: "limits.connections_per_uid",
+        shown: Default("100"),
+        doc: "Open connections of one uid.",
+        set: |c, v, e| put(&mut c.settings.limits.connections_per_uid, v.count(1..=u32::MAX, e)),
+    },
+    Key {
+        name: "limits.accept_rate",
+        shown: Default("5000"),
+        doc: "New public connections a second; two seconds' worth may come at once.",
+        set: |c, v, e| put(&mut c.settings.limits.accept_rate, v.count(1..=1_000_000, e)),
+    },
+    Key {
+        name: "limits.exempt",
+        shown: Default("[\"127.0.0.0/8\", \"::1\"]"),
+        doc: "Networks to which connections_per_ip and accept_rate do not apply.",
+        set: |c, v, e| put(&mut c.settings.limits.exempt, v.networks(e)),
+    },
+    Key {
+        name: "limits.head",
+        shown: Default("\"8KiB\""),
+        doc: "The head of an HTTP request, 1KiB to 1MiB.",
+        set: |c, v, e| put(&mut c.settings.limits.head_bytes, v.size(KIB..=MIB, e)),
+    },
+    Key {
+        name: "limits.head_timeout",
+        shown: Default("\"10s\""),
+        doc: "The time to receive that head.",
+        set: |c, v, e| put(&mut c.settings.limits.head_timeout, v.duration(WAIT, e)),
+    },
+    Key {
+        name: "limits.first_message",
+        shown: Default("\"10s\""),
+        doc: "The time from the upgrade to the first message, which says who the page is.",
+        set: |c, v, e| put(&mut c.settings.limits.first_message_timeout, v.duration(WAIT, e)),
+    },
+    Key {
+        name: "limits.message",
+        shown: Default("\"64KiB\""),
+        doc: "One WebSocket message from a page, over all its fragments, 1KiB to 1GiB.",
+        set: |c, v, e| put(&mut c.settings.limits.message_bytes, v.size(KIB..=KIB * MIB, e)),
+    },
+    Key {
+        name: "limits.line",
+        shown: Default("\"1MiB\""),
+        doc: "One line on the text port, its line ending included, 1KiB to 1GiB.",
+        set: |c, v, e| put(&mut c.settings.limits.line_bytes, v.size(KIB..=KIB * MIB, e)),
+    },
+    Key {
+        name: "limits.body",
+        shown: Default("\"1MiB\""),
+        doc: "The body of an API request, 1KiB to 1GiB.",
+        set: |c, v, e| put(&mut c.settings.limits.body_bytes, v.size(KIB..=KIB * MIB, e)),
+    },
+    Key {
+        name: "limits.queue_bytes",
+        shown: Default("\"1MiB\""),
+        doc: "Bytes that may wait for one connection, 4KiB to 1GiB. One that falls behind further is closed with 3008.",
+        set: |c, v, e| put(&mut c.settings.limits.queue_bytes, v.size(4 * KIB..=KIB * MIB, e)),
+    },
+    Key {
+        name: "limits.queue_messages",
+        shown: Default("1000"),
+        doc: "Messages that may wait for one connection, 1 to 1000000.",
+        set: |c, v, e| put(&mut c.settings.limits.queue_messages, v.count(1..=1_000_000, e).map(usize_of)),
+    },
+    Key {
+        name: "limits.ping_interval",
+        shown: Default("\"25s\""),
+        doc: "The silence after which a connection is pinged. Proxies often cut after 30 or 60 seconds.",
+        set: |c, v, e| put(&mut c.settings.limits.ping_interval, v.duration(WAIT, e)),
+    },
+    Key {
+        name: "limits.pong_timeout",
+        shown: Default("\"8s\""),
+        doc: "The time a pinged connection has to answer.",
+        set: |c, v, e| put(&mut c.settings.limits.pong_timeout, v.duration(WAIT, e)),
+    },
+    Key {
+        name: "limits.line_timeout",
+        shown: Default("\"60s\""),
+        doc: "The time an unfinished line on the text port may stand still, and its first line has when a key is \
+              needed.",
+        set: |c, v, e| put(&mut c.settings.limits.line_timeout, v.duration(WAIT, e)),
+    },
+    Key {
+        name: "limits.close_timeout",
+        shown: Default("\"10s\""),
+        doc: "The time a closing connection has to take its last bytes and hang up.",
+        set: |c, v, e| put(&mut c.settings.limits.close_timeout, v.duration(WAIT, e)),
+    },
+    Key {
+        name: "limits.drain",
+        shown: Default("\"30s\""),
+        doc: "The time a stopping server gives its clients, 0s to 1h.",
+        set: |c, v, e| put(&mut c.settings.limits.drain_timeout, v.duration(Duration::ZERO..=HOUR, e)),
+    },
+    Key {
+        name: "log.level",
+        shown: Default("\"info\""),
+        doc: "What is logged to stderr: \"error\", \"warn\", \"info\", \"debug\" or \"trace\", and after commas \
+              exceptions such as \"doorbell_server=debug\".",
+        set: |c, v, e| put(&mut c.log.level, log_level(v, e)),
+    },
+    Key {
+        name: "log.format",
+        shown: Default("\"human\""),
+        doc: "\"human\" for people, \"json\" for one JSON object a line.",
+        set: |c, v, e| {
+            let words = [("human", LogFormat::Human), ("json", LogFormat::Json)];
+            put(&mut c.log.format, v.word(&words, e));
+        },
+    },
+];
+
+fn put<T>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
+    }
+}
+
+fn put_some<T>(slot: &mut Option<T>, value: Option<T>) {
+    if value.is_some() {
+        *slot = value;
+    }
+}
+
+fn usize_of(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A level, then exceptions by module. The filter library takes any word as a module's name, so a mistyped level
+/// would silence everything; hence the words are checked here.
+fn log_level(value: &Value, errors: &mut Errors) -> Option<String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let Raw::Text(text) = &value.raw else {
+        return value.refuse("expected a level such as \"info\"", errors);
+    };
+    let good = |part: &str| {
+        let (target, level) = part.split_once('=').unwrap_or(("any", part));
+        let named = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        LEVELS.contains(&level) && !target.is_empty() && target.chars().all(named)
+    };
+    if text.split(',').all(|part| good(part.trim())) {
+        return Some(text.clone());
+    }
+    value.refuse(
+        "expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\", then exceptions such as \
+         \"doorbell_server=debug\"",
+        errors,
+    )
+}
