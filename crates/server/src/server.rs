@@ -27,7 +27,7 @@ const HTTP_BACKLOG: usize = 1_024;
 #[non_exhaustive]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("listen on {address} ({listener}): {source}")]
+    #[error("listen on {address} ({listener})")]
     Listen {
         /// `public`, `text`, `api` or `echo`
         listener: &'static str,
@@ -40,10 +40,10 @@ pub enum StartError {
     #[error("{0}")]
     Unsafe(&'static str),
     /// The token key cannot be used.
-    #[error("tokens.key: {0}")]
+    #[error("use tokens.key")]
     TokenKey(#[from] TokenKeyError),
     /// A thread or an epoll set cannot be made.
-    #[error("start the server's threads: {0}")]
+    #[error("start the server's threads")]
     Threads(#[from] io::Error),
 }
 
@@ -134,11 +134,17 @@ impl Server {
         self.addresses
     }
 
-    /// Takes over what can change while running: keys, limits, origins, trusted proxies.
+    /// Takes over what can change while running: keys, limits, origins, trusted proxies, identity.
     ///
     /// # Errors
-    /// The new token key cannot be used; nothing has changed then.
-    pub fn reload(&mut self, settings: Settings) -> Result<ReloadReport, TokenKeyError> {
+    /// The new token key cannot be used, or the settings would leave a door open where the server listens now, which
+    /// need not be where they say; nothing has changed then.
+    pub fn reload(&mut self, settings: Settings) -> Result<ReloadReport, StartError> {
+        let mut here = settings.clone();
+        here.public.listen = self.addresses.public;
+        here.text.listen = self.addresses.text;
+        here.api.listen = self.addresses.api;
+        refuse_unsafe(&here)?;
         let policy = Arc::new(Policy::new(&settings)?);
         let report = compare(&self.settings, &settings);
         if let Some(running) = &self.running {

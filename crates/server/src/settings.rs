@@ -202,11 +202,24 @@ impl Default for Limits {
     }
 }
 
-/// What the demonstration page shows and may do. Only ever on loopback.
+/// What the demonstration page shows. Only ever on loopback.
 #[derive(Debug, Clone)]
 pub struct Demo {
-    /// The command line that pushes from a terminal, as shown on the page.
+    /// The command that pushes from a terminal, to be followed by a uid and data.
     pub push_command: String,
+    /// The API that command asks unless told otherwise.
+    pub push_asks: Option<SocketAddr>,
     /// The file that holds an API key, as shown on the page; the key itself never is.
     pub key_file: String,
+}
+
+impl Demo {
+    /// The command that pushes to the server whose API is at `api`.
+    #[must_use]
+    pub fn push_command(&self, api: SocketAddr) -> String {
+        if self.push_asks == Some(api) {
+            return self.push_command.clone();
+        }
+        format!("{} --api {api}", self.push_command)
+    }
 }

@@ -119,6 +119,24 @@ fn a_reload_changes_keys_limits_and_origins_and_says_what_it_could_not() {
 }
 
 #[test]
+fn a_reload_cannot_open_a_door_where_the_server_listens_now() {
+    let (mut token_mode, _) = with_tokens();
+    token_mode.public.listen = "0.0.0.0:0".parse().expect("an address");
+    token_mode.text.listen = "0.0.0.0:0".parse().expect("an address");
+    token_mode.text.key = Some("secret".into());
+    let mut server = start(token_mode.clone());
+    // Each of these would be fine after a restart, because it also moves to loopback.
+    let open = Settings { public: settings().public, ..token_mode.clone() };
+    let keyless = Settings { text: settings().text, ..token_mode };
+    for change in [open, keyless] {
+        assert!(matches!(server.reload(change), Err(doorbell_server::StartError::Unsafe(_))));
+    }
+    let mut page = Page::upgrade(server.addresses().public, "");
+    page.text("u");
+    assert_eq!(page.frame().close_code(), 3500, "tokens are still asked for");
+}
+
+#[test]
 fn a_page_says_goodbye_and_is_answered_with_1000() {
     let server = start(settings());
     let mut page = Page::bind(server.addresses().public, "u");
@@ -181,7 +199,7 @@ fn the_api_pushes_truthfully() {
     for page in [&mut one, &mut two] {
         assert_eq!(page.message(), r#"{"z":[1,2],"a":"x y"}"#, "compact, in its own order");
     }
-    let (_, body) = api(&server, "POST", "/v1/push", r#"{"uids":["u",1,"nobody"],"data":"a \"string\""}"#);
+    let (_, body) = api(&server, "POST", "/v1/push", r#"{"uids":["u",1,"nobody","u"],"data":"a \"string\""}"#);
     assert!(body.contains("\"connections\":3,\"written\":3"), "{body}");
     assert_eq!(other.message(), r#"a "string""#, "a string is itself");
     let (_, body) = api(&server, "POST", "/v1/push", r#"{"uid":"nobody","data":1}"#);
@@ -232,8 +250,17 @@ fn the_api_says_what_is_wrong() {
         assert_eq!(status, 400, "{body}: {answer}");
         assert!(answer.contains(&format!("\"type\":\"urn:doorbell:{kind}\"")), "{body}: {answer}");
     }
-    assert_eq!(api(&server, "GET", "/v1/nothing", "").0, 404);
-    assert_eq!(api(&server, "GET", "/v1/push", "").0, 405);
+    for (method, path, status, kind) in [
+        ("GET", "/v1/nothing", 404, "not_found"),
+        ("GET", "/v1/push", 405, "method"),
+        ("POST", "/healthz", 405, "method"),
+        ("GET", "/v1/users/%FF", 400, "malformed"),
+    ] {
+        let (answered, answer) = api(&server, method, path, "");
+        assert_eq!(answered, status, "{path}: {answer}");
+        assert!(answer.starts_with(&format!("{{\"type\":\"urn:doorbell:{kind}\"")), "{path}: {answer}");
+    }
+    assert_eq!(metric(&server, "doorbell_refused_total{listener=\"api\",reason=\"uid\"}"), 3, "counted");
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(request(address, "GET", path, "", "").0, 200, "{path}");
     }

@@ -37,16 +37,12 @@ pub(crate) fn run(args: &ServeArgs, program: &str, environment: &Environment) ->
         if flag.is_none() {
             let address = free_address(default);
             if address != default {
-                moved.push(format!("{default} is taken, so {key} is {address}"));
+                moved.push(format!("{default} is taken, so {key} is another port"));
             }
             presets.set(key, "demo", address);
         }
     }
     presets.extend(args.overrides());
-    // The commands shown name the API's port, so it must be known before the server takes one.
-    if let Some(api) = args.api.as_deref().filter(|api| api.ends_with(":0")) {
-        presets.set("api.listen", "--api", free_address(api));
-    }
     let sources = args.place.sources(environment, presets);
     let config = load(&sources)?;
     let public = config.settings.public.listen;
@@ -62,7 +58,11 @@ pub(crate) fn run(args: &ServeArgs, program: &str, environment: &Environment) ->
     let data_dir = args.place.data_dir(environment);
     let key_file = data_dir.path().join(API_KEY_FILE);
     let demo = Demo {
-        push_command: push_command(args, program, &config, environment),
+        push_command: push_command(args, program),
+        // What `push` would ask by itself.
+        push_asks: load(&args.place.sources(environment, Overrides::default()))
+            .ok()
+            .map(|plain| plain.settings.api.listen),
         // Absolute, so that the one-liner works in a terminal that is elsewhere.
         key_file: std::path::absolute(&key_file).unwrap_or(key_file).display().to_string(),
     };
@@ -78,30 +78,22 @@ pub(crate) fn run(args: &ServeArgs, program: &str, environment: &Environment) ->
     })
 }
 
-/// The wanted address, or a free port beside it when another process has it or the port is 0. Found by trying, and let
-/// go again: on a desk that is good enough, and the server says so if it is not.
+/// The wanted address or, when another process has it, the same one with port 0: the system then finds a free one.
 fn free_address(wanted: &str) -> String {
     let Ok(address) = wanted.parse::<SocketAddr>() else { return wanted.to_owned() };
-    if address.port() != 0 && TcpListener::bind(address).is_ok() {
+    if TcpListener::bind(address).is_ok() {
         return wanted.to_owned();
     }
-    let free = TcpListener::bind(SocketAddr::new(address.ip(), 0)).and_then(|listener| listener.local_addr());
-    free.map_or_else(|_| wanted.to_owned(), |free| free.to_string())
+    SocketAddr::new(address.ip(), 0).to_string()
 }
 
 /// The command that pushes to this server from another terminal in the same directory, to be followed by UID and DATA.
-fn push_command(args: &ServeArgs, program: &str, config: &Config, environment: &Environment) -> String {
+fn push_command(args: &ServeArgs, program: &str) -> String {
     let mut command = format!("{} push", quoted(program));
     for (flag, path) in [("--config", &args.place.config), ("--data-dir", &args.place.data_dir)] {
         if let Some(path) = path {
             let _ = write!(command, " {flag} {}", quoted(&path.display().to_string()));
         }
-    }
-    // What `push` would ask by itself.
-    let plain = load(&args.place.sources(environment, Overrides::default()));
-    let api = config.settings.api.listen;
-    if !plain.is_ok_and(|plain| plain.settings.api.listen == api) {
-        let _ = write!(command, " --api {api}");
     }
     command
 }
@@ -124,7 +116,7 @@ fn introduction(addresses: &Addresses, demo: &Demo, text_is_open: bool) -> Strin
         draw(&code, io::stdout().is_terminal(), &mut page);
     }
     page.push_str("\n  Connect there as uid1, then ring it from another terminal:\n\n");
-    let _ = writeln!(page, "  {} uid1 '{{\"percent\":\"88%\"}}'\n", demo.push_command);
+    let _ = writeln!(page, "  {} uid1 '{{\"percent\":\"88%\"}}'\n", demo.push_command(*api));
     if text_is_open {
         let _ = writeln!(
             page,
@@ -176,8 +168,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").expect("binds");
         let address = taken.local_addr().expect("bound").to_string();
         let other = free_address(&address);
-        assert_ne!(other, address);
-        assert!(other.starts_with("127.0.0.1:") && !other.ends_with(":0"), "{other}");
+        assert_eq!(other, "127.0.0.1:0");
     }
 
     #[test]
@@ -191,7 +182,11 @@ mod tests {
     fn the_introduction_has_the_url_its_code_and_three_ways() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let addresses = Addresses { public: address(1), text: address(2), api: address(3) };
-        let demo = Demo { push_command: "doorbell push".into(), key_file: "/data dir/api.key".into() };
+        let demo = Demo {
+            push_command: "doorbell push".into(),
+            push_asks: Some(address(3)),
+            key_file: "/data dir/api.key".into(),
+        };
         let page = introduction(&addresses, &demo, true);
         for part in [
             "http://127.0.0.1:1/",

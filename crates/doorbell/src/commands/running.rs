@@ -97,7 +97,8 @@ fn reload(server: &mut Server, reread: Reread<'_>) {
             let report = match server.reload(settings) {
                 Ok(report) => report,
                 Err(error) => {
-                    tracing::error!(%error, "not reloaded: the token key cannot be used");
+                    let error = format!("{:#}", anyhow::Error::new(error));
+                    tracing::error!(error, "not reloaded: the configuration before stays in force");
                     return;
                 }
             };

@@ -10,6 +10,7 @@
 //! | `POST /v1/groups/{group}/push` | to the connections of a group's members |
 //! | `/healthz`, `/readyz`, `/metrics` | operations, without a key |
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -19,7 +20,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
-use doorbell_hub::{Delivered, Message, Outbox as _};
+use doorbell_hub::{Delivered, Message};
 use doorbell_protocol::close::CloseCode;
 use doorbell_protocol::frame::{Opcode, encode};
 use doorbell_protocol::{Uid, json};
@@ -27,7 +28,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::problem::{Problem, read_json};
+use super::problem::{Problem, read_json, settle};
 use crate::context::Context;
 use crate::metrics::Listener;
 
@@ -49,13 +50,13 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/groups/{group}/members/{uid}", put(join).delete(leave))
         .route("/v1/groups/{group}/push", post(push_group))
         .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&context), authorize));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .merge(guarded)
+        .layer(middleware::from_fn_with_state((Arc::clone(&context), Listener::Api), settle))
         .with_state(context)
 }
 
@@ -64,7 +65,6 @@ async fn authorize(State(context): State<App>, request: Request, next: Next) -> 
     let policy = context.policy.load_full();
     let name = presented_key(request.headers()).and_then(|key| policy.api_key(key, SystemTime::now()));
     let Some(name) = name else {
-        context.metrics.refused(Listener::Api, "key");
         let detail = "send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`; the first run wrote one to api.key in the data dir";
         return Problem::new(StatusCode::UNAUTHORIZED, "key", detail).into_response();
     };
@@ -80,8 +80,8 @@ fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii())
 }
 
-/// What became of a push. `seq`, `acked` and `held` belong to connections that acknowledge and to mailboxes, which
-/// plain connections do not have: they are 0, and true.
+/// What became of a push. `acked` and `held` belong to connections that acknowledge and to mailboxes; plain
+/// connections have neither, so they are 0.
 #[derive(Debug, Serialize)]
 pub(super) struct Pushed {
     id: String,
@@ -173,11 +173,11 @@ async fn push(State(context): State<App>, body: Body) -> Answer<Json<Pushed>> {
     let request: PushRequest = read(&context, body).await?;
     if request.ttl.is_some_and(|ttl| ttl != 0 && ttl != "0s") {
         let detail = "`ttl` can only be 0 here: this version keeps no message for absent users";
-        return Err(refused(&context, Problem::bad_request("ttl", detail)));
+        return Err(Problem::bad_request("ttl", detail));
     }
     if request.wait.is_some_and(|wait| wait != "written") {
         let detail = "`wait` can only be \"written\" here: plain connections acknowledge nothing";
-        return Err(refused(&context, Problem::bad_request("wait", detail)));
+        return Err(Problem::bad_request("wait", detail));
     }
     let frame = plain_frame(&required(request.data)?)?;
     let uids = match (request.uid, request.uids) {
@@ -185,7 +185,10 @@ async fn push(State(context): State<App>, body: Body) -> Answer<Json<Pushed>> {
         (None, Some(uids)) if uids.len() > MAX_UIDS => {
             return Err(Problem::bad_request("uids", format!("`uids` names more than {MAX_UIDS}")));
         }
-        (None, Some(uids)) => uids.iter().map(UidField::uid).collect::<Answer<_>>()?,
+        // Whoever is named twice gets the message once.
+        (None, Some(uids)) => {
+            uids.iter().map(UidField::uid).collect::<Answer<BTreeSet<_>>>()?.into_iter().collect()
+        }
         _ => return Err(Problem::bad_request("uid", "give either `uid` or `uids`")),
     };
     let hub = Arc::clone(&context);
@@ -266,9 +269,9 @@ struct Kicked {
 
 async fn kick(State(context): State<App>, Path(uid): Path<String>) -> Answer<Json<Kicked>> {
     let uid = valid_uid(&uid)?;
-    let connections = context.hub.connections_of(uid.as_str());
+    let mut connections = context.hub.connections_of(uid.as_str());
+    connections.retain(|connection| !connection.is_closing());
     for connection in &connections {
-        debug_assert_eq!(connection.uid(), Some(&uid));
         connection.close(CloseCode::KICKED, "kicked");
     }
     Ok(Json(Kicked { closed: connections.len() }))
@@ -328,22 +331,12 @@ async fn unknown(request: Request) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {}", request.uri().path()))
 }
 
-async fn wrong_method(request: Request) -> Problem {
-    let detail = format!("{} does not take {}", request.uri().path(), request.method());
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
-}
-
 async fn read<T: serde::de::DeserializeOwned>(context: &App, body: Body) -> Answer<T> {
     let (limit, deadline) = {
         let policy = context.policy.load();
         (policy.limits.body_bytes, policy.limits.head_timeout)
     };
-    read_json(body, limit, deadline).await.map_err(|problem| refused(context, problem))
-}
-
-fn refused(context: &App, problem: Problem) -> Problem {
-    context.metrics.refused(Listener::Api, problem.kind());
-    problem
+    read_json(body, limit, deadline).await
 }
 
 fn valid_uid(uid: &str) -> Answer<Uid> {

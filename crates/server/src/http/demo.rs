@@ -50,8 +50,8 @@ pub(crate) struct Shown {
 
 impl Shown {
     pub(crate) fn new(demo: Demo, addresses: Addresses) -> Self {
-        let Demo { push_command, key_file } = demo;
-        Self { text: addresses.text, api: addresses.api, push_command, key_file }
+        let Addresses { text, api } = addresses;
+        Self { text, api, push_command: demo.push_command(api), key_file: demo.key_file }
     }
 
     /// `GET /`

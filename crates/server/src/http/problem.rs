@@ -1,11 +1,18 @@
 //! Errors on the wire: RFC 9457 problems with a stable `type`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::context::Context;
+use crate::metrics::Listener;
 
 /// An error as a client sees it. `kind` is the stable part: the response's `type` is `urn:doorbell:<kind>`.
 #[derive(Debug)]
@@ -24,20 +31,66 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, kind, detail)
     }
 
-    pub(super) fn kind(&self) -> &'static str {
-        self.kind
+    /// For answers the HTTP library makes by itself, such as to a path that is no UTF-8.
+    fn of_status(status: StatusCode) -> Self {
+        let (kind, detail) = match status {
+            StatusCode::METHOD_NOT_ALLOWED => ("method", "the path does not take this method"),
+            StatusCode::NOT_FOUND => ("not_found", "there is nothing at this path"),
+            _ => ("malformed", "the request cannot be understood"),
+        };
+        Self::new(status, kind, detail)
     }
+}
+
+/// The members of a problem (RFC 9457 section 3.1), in the order the event loops write them too.
+#[derive(Serialize)]
+struct Members<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+}
+
+/// The kind of problem a response is, for whoever counts.
+#[derive(Debug, Clone, Copy)]
+struct Kind(&'static str);
+
+/// Makes every error answer a problem, and counts it.
+pub(super) async fn settle(
+    State((context, listener)): State<(Arc<Context>, Listener)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if !response.status().is_client_error() && !response.status().is_server_error() {
+        return response;
+    }
+    if response.extensions().get::<Kind>().is_none() {
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = Problem::of_status(response.status()).into_response();
+        if let Some(allow) = allow {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+    }
+    if let Some(Kind(kind)) = response.extensions().get() {
+        context.metrics.refused(listener, kind);
+    }
+    response
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({
-            "type": format!("urn:doorbell:{}", self.kind),
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        let mut response = (self.status, body.to_string()).into_response();
+        let body = Members {
+            kind: format!("urn:doorbell:{}", self.kind),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+        };
+        // A struct of texts and a number always serializes.
+        let body = serde_json::to_string(&body).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
+        response.extensions_mut().insert(Kind(self.kind));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {

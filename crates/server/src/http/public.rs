@@ -10,6 +10,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use doorbell_protocol::handshake::Upgrade;
@@ -18,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::problem::Problem;
+use super::problem::{Problem, settle};
 use super::{Rewound, Tasks, demo, serve as serve_connection};
 use crate::admission::is_in;
 use crate::client_address::client_address;
@@ -94,7 +95,8 @@ fn router(public: Public) -> Router {
     if demo {
         router = router.merge(demo::routes());
     }
-    router.fallback(unknown).with_state(public)
+    let counted = (Arc::clone(&public.context), Listener::Public);
+    router.fallback(unknown).layer(middleware::from_fn_with_state(counted, settle)).with_state(public)
 }
 
 /// `/` and `/ws`: a WebSocket lives here; the demonstration's page may too.
@@ -107,13 +109,13 @@ async fn waiting_place(State(public): State<Public>, mut request: Request) -> Re
     if !upgrade.is_requested() {
         return match &public.demo {
             Some(demo) if parts.uri.path() == "/" => demo.page(),
-            _ => no_upgrade(&public),
+            _ => no_upgrade(),
         };
     }
     let policy = public.context.policy.load_full();
     let answer = match grant(&upgrade, &policy) {
         Ok(answer) => answer,
-        Err(refused) => return refuse(&public, &refused),
+        Err(refused) => return refuse(&refused),
     };
     let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
     let forwarded = parts.headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
@@ -124,7 +126,7 @@ async fn waiting_place(State(public): State<Public>, mut request: Request) -> Re
     } else if public.context.addresses.admit(address, policy.limits.connections_per_ip) {
         Some(Counted::new(&public.context, address))
     } else {
-        return refuse(&public, &too_many_from(address));
+        return refuse(&too_many_from(address));
     };
     let loops = public.loops.clone();
     tokio::spawn(async move {
@@ -163,8 +165,7 @@ fn switching(answer: &[u8]) -> Response {
     response
 }
 
-fn refuse(public: &Public, refused: &Refused) -> Response {
-    public.context.metrics.refused(Listener::Public, refused.reason);
+fn refuse(refused: &Refused) -> Response {
     let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = Problem::new(status, refused.reason, refused.detail.clone()).into_response();
     for (name, value) in refused.headers {
@@ -173,15 +174,15 @@ fn refuse(public: &Public, refused: &Refused) -> Response {
     response
 }
 
-fn no_upgrade(public: &Public) -> Response {
+fn no_upgrade() -> Response {
     let refused = Refused {
         headers: &[("Upgrade", "websocket"), ("Connection", "Upgrade")],
         ..Refused::new(426, "no_upgrade", "this address is for WebSockets: new WebSocket('ws://…/')")
     };
-    refuse(public, &refused)
+    refuse(&refused)
 }
 
-async fn unknown(State(public): State<Public>, request: Request<Body>) -> Response {
+async fn unknown(request: Request<Body>) -> Response {
     let detail = format!("there is no {}; WebSockets live at / and /ws", request.uri().path());
-    refuse(&public, &Refused::new(404, "not_found", detail))
+    refuse(&Refused::new(404, "not_found", detail))
 }

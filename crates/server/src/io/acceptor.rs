@@ -129,7 +129,11 @@ impl Acceptor {
         if held >= self.capacity {
             // No room even for a polite goodbye: what the socket takes at once is what the client hears.
             context.metrics.refused(listener, "capacity");
-            let _ = io::Write::write(&mut &socket, &busy("capacity").answer());
+            let answer = match listener {
+                Listener::Public => busy("capacity").answer(),
+                Listener::Text | Listener::Api => b"fail\n".to_vec(),
+            };
+            let _ = io::Write::write(&mut &socket, &answer);
             return;
         }
         let peer = peer.ip().to_canonical();

@@ -1,6 +1,6 @@
 //! One connection as other threads see it: a socket, what waits for it, and whose it is.
 //!
-//! The event loop it lives on owns everything else ([`super::slot`]). Anyone may [`Connection::deliver`] or
+//! The event loop it lives on owns everything else ([`super::life`]). Anyone may [`Connection::deliver`] or
 //! [`Connection::close`]; only the loop reads, and only the loop takes it out of the registry and lets go of the
 //! descriptor. The descriptor closes when the last `Arc` goes, so a write can never reach a stranger's socket.
 
