@@ -1,0 +1,119 @@
+//! What the outside tests need from the machine: checked, and installed where that is possible.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
+
+use crate::step::{must, program, repository, shown, target, works};
+
+/// A program and the Debian package that brings it.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+}
+
+const FOR_OUTSIDE: &[Need] = &[
+    Need { program: "php", package: "php-cli" },
+    Need { program: "chromium", package: "chromium" },
+    Need { program: "curl", package: "curl" },
+    Need { program: "openssl", package: "openssl" },
+    Need { program: "nginx", package: "nginx-light" },
+];
+
+const FOR_CONFORMANCE: &[Need] = &[Need { program: "python3", package: "python3" }];
+
+/// The suite that kosoku's checker in `tests/conformance` was written for.
+const KOSOKU: &str = "kosoku==0.1.0";
+
+const NODE_AT_LEAST: u32 = 20;
+
+/// Everything `node --test` in `tests/` needs.
+///
+/// # Errors
+/// When something is missing and cannot be installed; the message says what to install.
+pub(crate) fn for_outside() -> anyhow::Result<()> {
+    node()?;
+    packages(missing(FOR_OUTSIDE))?;
+    let tests = repository().join("tests");
+    if !is_newer(&tests.join("node_modules/.package-lock.json"), &tests.join("package-lock.json")) {
+        must(program("npm").arg("ci").current_dir(&tests))?;
+    }
+    Ok(())
+}
+
+/// Everything the WebSocket conformance suite needs; answers where its program is.
+///
+/// # Errors
+/// As [`for_outside`].
+pub(crate) fn for_conformance() -> anyhow::Result<PathBuf> {
+    node()?;
+    let mut wanted = missing(FOR_CONFORMANCE);
+    if !works(program("python3").args(["-c", "import ensurepip, venv"])) {
+        wanted.push("python3-venv");
+    }
+    packages(wanted)?;
+    let environment = target()?.join("kosoku-venv");
+    let kosoku = environment.join("bin/kosoku");
+    if !works(program(&kosoku).arg("--help")) {
+        must(program("python3").args(["-m", "venv"]).arg(&environment))?;
+        must(program(environment.join("bin/pip")).args([
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            KOSOKU,
+        ]))?;
+    }
+    Ok(kosoku)
+}
+
+fn node() -> anyhow::Result<()> {
+    let advice = || format!("install Node.js {NODE_AT_LEAST} or newer with npm: https://nodejs.org/");
+    let output = program("node").arg("--version").stderr(Stdio::null()).output().with_context(advice)?;
+    let version = String::from_utf8_lossy(&output.stdout);
+    let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
+    if major.is_none_or(|major: u32| major < NODE_AT_LEAST) {
+        bail!("node is {}: {}", version.trim(), advice());
+    }
+    Ok(())
+}
+
+fn missing(needs: &[Need]) -> Vec<&'static str> {
+    needs.iter().filter(|need| !is_on_path(need.program)).map(|need| need.package).collect()
+}
+
+fn is_on_path(name: &str) -> bool {
+    // Debian keeps daemons such as nginx where an ordinary user's PATH does not look.
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(name).is_file())
+}
+
+fn packages(wanted: Vec<&'static str>) -> anyhow::Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut install = program("apt-get");
+    install.args(["install", "--yes", "--no-install-recommends"]).args(&wanted);
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    if !is_root() || !is_on_path("apt-get") {
+        bail!("missing: {}. On Debian or Ubuntu: sudo {}", wanted.join(", "), shown(&install));
+    }
+    must(program("apt-get").args(["update", "--quiet", "--quiet"]))?;
+    must(&mut install)
+}
+
+fn is_root() -> bool {
+    program("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n")
+}
+
+fn is_newer(file: &Path, than: &Path) -> bool {
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    match (modified(file), modified(than)) {
+        (Ok(file), Ok(than)) => file >= than,
+        _ => false,
+    }
+}

@@ -1,0 +1,115 @@
+//! `cargo xtask test`: every suite, and one closing line that sums them up.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use crate::install;
+use crate::step::{cargo, must, program, repository, shown, target};
+use crate::tally::Tally;
+
+/// Runs all tests: Rust, the outside world (browser, PHP, sockets) and WebSocket conformance.
+///
+/// Installs what they need by apt-get, npm and pip when it is missing. The last line is `N passed, N failed`.
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Only this suite.
+    #[arg(long, value_enum)]
+    only: Option<Suite>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// `cargo test` over the workspace.
+    Rust,
+    /// `node --test` over tests/: the real binary with sockets, Chromium and PHP.
+    Outside,
+    /// The Autobahn cases against `doorbell echo`.
+    Conformance,
+}
+
+/// Runs the suites one after the other; a failed one does not stop the next.
+pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
+    let all = [Suite::Rust, Suite::Outside, Suite::Conformance];
+    let mut sum = Tally::default();
+    for suite in all.into_iter().filter(|suite| args.only.is_none_or(|only| only == *suite)) {
+        let tally = match suite {
+            Suite::Rust => rust(),
+            Suite::Outside => outside(),
+            Suite::Conformance => conformance(),
+        };
+        sum += tally.unwrap_or_else(|error| {
+            eprintln!("error: {suite:?}: {error:#}");
+            Tally::FAILURE
+        });
+    }
+    println!("\n{sum}");
+    Ok(if sum.failed == 0 && sum.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn rust() -> anyhow::Result<Tally> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped());
+    println!("\n$ {}", shown(&command));
+    let mut child = command.spawn().context("failed to start cargo")?;
+    let stdout = child.stdout.take().context("cargo has no stdout")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("failed to read what cargo says")?;
+        println!("{line}");
+        tally.add_cargo_line(&line);
+    }
+    let status = child.wait().context("failed to wait for cargo")?;
+    Ok(tally.with_status(status.success()))
+}
+
+fn outside() -> anyhow::Result<Tally> {
+    install::for_outside()?;
+    node(&["seed", ".", "browser", "torture"], "outside", &[])
+}
+
+fn conformance() -> anyhow::Result<Tally> {
+    let kosoku = install::for_conformance()?;
+    node(&["conformance"], "conformance", &[("KOSOKU_BIN", kosoku.as_os_str())])
+}
+
+/// Runs the `*.test.js` files of some folders of `tests/`, one at a time: several of them want the whole machine.
+fn node(folders: &[&str], name: &str, environment: &[(&str, &OsStr)]) -> anyhow::Result<Tally> {
+    must(cargo().args(["build", "--package", "doorbell"]))?;
+    let tests = repository().join("tests");
+    let report = target()?.join(format!("{name}.tap"));
+    let mut command = program("node");
+    command
+        .current_dir(&tests)
+        .args(["--test", "--test-concurrency=1"])
+        .args(["--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=tap"])
+        .arg(format!("--test-reporter-destination={}", report.display()));
+    for folder in folders {
+        command.args(test_files(&tests, folder)?);
+    }
+    command.env("DOORBELL_BIN", target()?.join("debug/doorbell")).envs(environment.iter().copied());
+    println!("\n$ node --test tests/: {}", folders.join(" "));
+    let status = command.status().context("failed to start node")?;
+    let report = fs::read_to_string(&report).with_context(|| format!("no report at {}", report.display()))?;
+    Ok(Tally::of_tap(&report).with_status(status.success()))
+}
+
+/// The test files right in `folder`, in the order of their names, relative to `tests`.
+fn test_files(tests: &Path, folder: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let entries =
+        fs::read_dir(tests.join(folder)).with_context(|| format!("failed to read tests/{folder}"))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let name = entry.with_context(|| format!("failed to read tests/{folder}"))?.file_name();
+        if name.to_string_lossy().ends_with(".test.js") {
+            files.push(Path::new(folder).join(name));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
