@@ -1,0 +1,37 @@
+//! A load generator for push servers, and the physical floor it compares them with.
+//!
+//! Three processes take part, so that each has its own descriptor table and its own CPU account:
+//! the server under test, a *fleet* of clients, and a *floor* that writes ready frames to raw
+//! sockets. The fleet and the floor are this program started again with a hidden subcommand
+//! ([`run_child`]); their parent talks to them by lines on stdin and stdout and they end when
+//! their stdin closes. Pushes and broadcasts are made by the parent.
+//!
+//! Nothing is taken on trust: every payload names its uid and carries a sequence number, and a run
+//! in which a frame was lost, doubled or misdelivered is a failed run, whatever its speed.
+
+mod broadcast;
+mod child;
+mod client;
+mod clock;
+mod fleet;
+mod floor;
+mod payload;
+mod procfs;
+mod push;
+mod report;
+mod scenario;
+mod server;
+mod standard;
+mod tally;
+
+pub use broadcast::Broadcaster;
+pub use child::{ChildCommand, ChildKind, run_child};
+pub use fleet::{Fleet, FleetOptions};
+pub use floor::Floor;
+pub use procfs::{CpuTime, Memory, cpu_time, memory};
+pub use push::{Pace, PushOutcome, PushPlan, push};
+pub use report::{Figure, Report, Row};
+pub use scenario::{Delivery, Measured, fanout, floor_fanout, floor_push, idle, pushes};
+pub use server::{Server, ServerCommand};
+pub use standard::{StandardOptions, run_standard};
+pub use tally::Tally;

@@ -1,0 +1,175 @@
+//! The server under test: started by us, or already running.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tempfile::TempDir;
+
+use crate::clock::wait;
+use crate::procfs::{CpuTime, Memory, cpu_time, memory};
+
+const START_DEADLINE: Duration = Duration::from_secs(20);
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How to start a server. `--data-dir` and a fresh directory are appended.
+#[derive(Debug, Clone)]
+pub struct ServerCommand {
+    /// The executable.
+    pub program: PathBuf,
+    /// Everything but the data directory.
+    pub args: Vec<OsString>,
+}
+
+impl ServerCommand {
+    /// `program serve` with open identity and every listener on a free loopback port.
+    pub fn doorbell(program: impl Into<PathBuf>) -> Self {
+        let args = "serve --identity open --public 127.0.0.1:0 --text 127.0.0.1:0 --api 127.0.0.1:0";
+        Self { program: program.into(), args: args.split(' ').map(OsString::from).collect() }
+    }
+}
+
+/// A server that listens. One that was started here is ended when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    /// WebSocket clients connect here.
+    pub public: SocketAddr,
+    /// Pushes go here, a line each.
+    pub text: SocketAddr,
+    /// Broadcasts go here.
+    pub api: SocketAddr,
+    /// The API's key.
+    pub api_key: String,
+    pid: u32,
+    started: Option<(Child, TempDir)>,
+}
+
+impl Server {
+    /// Starts a server and waits for its `listening public=… text=… api=…` line.
+    ///
+    /// # Errors
+    /// When it ends or stays silent; what it wrote on stderr is part of the error.
+    pub fn start(command: &ServerCommand) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir().context("failed to make a data directory")?;
+        let data_dir = dir.path().join("data");
+        fs::create_dir(&data_dir)?;
+        let log = dir.path().join("stderr");
+        let mut child = Command::new(&command.program)
+            .args(&command.args)
+            .arg("--data-dir")
+            .arg(&data_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .with_context(|| format!("failed to start {}", command.program.display()))?;
+        match Self::meet(&mut child, &data_dir) {
+            Ok((addresses, api_key)) => {
+                let [public, text, api] = addresses;
+                let pid = child.id();
+                Ok(Self { public, text, api, api_key, pid, started: Some((child, dir)) })
+            }
+            Err(e) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                Err(e.context(format!("the server did not start; it said: {}", log.trim())))
+            }
+        }
+    }
+
+    /// A server that somebody else has started and will end.
+    ///
+    /// # Errors
+    /// When there is no process `pid`.
+    pub fn attach(addresses: [SocketAddr; 3], api_key: String, pid: u32) -> anyhow::Result<Self> {
+        cpu_time(pid)?;
+        let [public, text, api] = addresses;
+        Ok(Self { public, text, api, api_key, pid, started: None })
+    }
+
+    /// The process whose CPU time and memory are the server's.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// CPU time of all its threads so far.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn cpu_time(&self) -> anyhow::Result<CpuTime> {
+        cpu_time(self.pid).context("the server has ended")
+    }
+
+    /// Its user-space memory now.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
+        memory(self.pid).context("the server has ended")
+    }
+
+    /// Waits until it has worked off what it was given: half a second with next to no CPU time.
+    ///
+    /// # Errors
+    /// When it has ended, or is still busy after 20 seconds.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_DEADLINE;
+        let mut before = self.cpu_time()?;
+        while Instant::now() < deadline {
+            wait(Duration::from_millis(500));
+            let now = self.cpu_time()?;
+            if (now - before).total() <= Duration::from_millis(20) {
+                return Ok(());
+            }
+            before = now;
+        }
+        bail!("the server is still busy although nobody asks anything of it")
+    }
+
+    fn meet(child: &mut Child, data_dir: &Path) -> anyhow::Result<([SocketAddr; 3], String)> {
+        let stdout = child.stdout.take().context("a server without stdout")?;
+        let (sender, receiver) = mpsc::channel();
+        // Reads on after the line, so that a talkative server never blocks; ends with its stdout.
+        thread::spawn(move || {
+            let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            for line in lines.filter(|line| line.starts_with("listening ")) {
+                let _ = sender.send(line);
+            }
+        });
+        let line = receiver.recv_timeout(START_DEADLINE).context("no `listening` line on stdout")?;
+        let address = |name: &str| -> anyhow::Result<SocketAddr> {
+            let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
+            word.with_context(|| format!("no {name} in `{line}`"))?.parse().context("not an address")
+        };
+        let addresses = [address("public=")?, address("text=")?, address("api=")?];
+        let key = fs::read_to_string(data_dir.join("api.key")).context("no api.key in the data directory")?;
+        Ok((addresses, key.trim().to_owned()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some((child, _)) = &mut self.started else { return };
+        // Asked first, so that it may drain; then told.
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while Instant::now() < deadline {
+            if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            wait(Duration::from_millis(20));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}

@@ -1,0 +1,95 @@
+//! `cargo xtask bench`: the standard set against the release binary, beside the floor, in one table.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use doorbell_bench::{ChildCommand, ChildKind, Row, ServerCommand, StandardOptions, run_child, run_standard};
+
+/// The name under which `main` has to offer [`ChildArgs`], hidden from the help.
+pub(crate) const CHILD_SUBCOMMAND: &str = "bench-child";
+
+/// Measures the server beside the physical floor; takes a few minutes.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// How often everything is done; the table shows medians.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Connections for idle memory.
+    #[arg(long, default_value_t = 19_000)]
+    connections: usize,
+    /// Connections for fan-out and pushes.
+    #[arg(long, default_value_t = 10_000)]
+    receivers: usize,
+    /// Also write the result to this file, for instance docs/benchmarks.md.
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Fail when a "must" budget is missed, not only when a message is.
+    #[arg(long)]
+    enforce: bool,
+    /// Measure this executable instead of building the release binary.
+    #[arg(long, value_name = "PROGRAM")]
+    server: Option<PathBuf>,
+    /// Arguments for --server in place of `serve --identity open` and listeners on free loopback ports.
+    #[arg(last = true, requires = "server")]
+    server_args: Vec<OsString>,
+}
+
+/// What the benchmark starts this program with, to get its clients and its floor.
+#[derive(Debug, Args)]
+pub(crate) struct ChildArgs {
+    /// `fleet` or `floor`.
+    kind: String,
+}
+
+/// Builds, measures and prints.
+pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
+    let mut server = ServerCommand::doorbell(match args.server {
+        Some(program) => program,
+        None => build()?,
+    });
+    if !args.server_args.is_empty() {
+        server.args = args.server_args;
+    }
+    let mut options = StandardOptions::new(server, ChildCommand::this_program(CHILD_SUBCOMMAND)?);
+    options.rounds = args.rounds;
+    options.many = args.connections;
+    options.receivers = args.receivers;
+    options.few = options.few.min(args.receivers);
+
+    let report = run_standard(&options)?;
+    println!("{report}");
+    if let Some(path) = args.write {
+        fs::write(&path, format!("# Benchmarks\n\nMade by `cargo xtask bench --write`.\n\n{report}"))
+            .with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    ensure!(report.is_sound(), "messages were lost, doubled, misdelivered or refused");
+    let missed: Vec<_> =
+        report.rows.iter().filter(|row| !row.keeps_must()).map(|row: &Row| row.what).collect();
+    ensure!(!args.enforce || missed.is_empty(), "budgets missed: {}", missed.join("; "));
+    Ok(())
+}
+
+/// Runs the hidden subcommand.
+pub(crate) fn run_bench_child(args: &ChildArgs) -> anyhow::Result<()> {
+    run_child(ChildKind::from_name(&args.kind).context("neither `fleet` nor `floor`")?)
+}
+
+/// Builds the release binary and says where Cargo has put it.
+fn build() -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--package", "doorbell"])
+        .status()
+        .context("failed to start cargo")?;
+    if !status.success() {
+        bail!("the release build failed");
+    }
+    // This program runs from <target>/<profile>/xtask; the server is beside its profile.
+    let own = std::env::current_exe()?;
+    let target = own.ancestors().nth(2).context("no target directory")?;
+    Ok(target.join("release/doorbell"))
+}
