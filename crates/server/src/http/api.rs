@@ -1,4 +1,4 @@
-//! The HTTP API (DESIGN section 5).
+//! The HTTP API (`docs/PROTOCOL.md`).
 //!
 //! | call | does |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! The text port: one JSON object a line in, one answer a line out (DESIGN section 3).
+//! The text port: one JSON object a line in, one answer a line out (`docs/PROTOCOL.md`).
 //!
 //! All complete lines of one read are pushed one after the other and answered with one write. Answers that the
 //! backend does not read pause its reading, so they are bounded by what one read can hold.
