@@ -2,7 +2,7 @@
 //!
 //! [`Upgrade`] collects the header fields that matter and judges them; [`Accepted`] is the proof that they
 //! were right and writes the 101. [`Head`] and [`find_head_end`] read a request head from a raw socket,
-//! [`refusal`] writes the response to one that cannot be served.
+//! [`refusal()`] writes the response to one that cannot be served.
 
 mod error;
 mod head;

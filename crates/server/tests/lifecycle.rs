@@ -199,7 +199,8 @@ fn the_api_pushes_truthfully() {
     for page in [&mut one, &mut two] {
         assert_eq!(page.message(), r#"{"z":[1,2],"a":"x y"}"#, "compact, in its own order");
     }
-    let (_, body) = api(&server, "POST", "/v1/push", r#"{"uids":["u",1,"nobody","u"],"data":"a \"string\""}"#);
+    let (_, body) =
+        api(&server, "POST", "/v1/push", r#"{"uids":["u",1,"nobody","u"],"data":"a \"string\""}"#);
     assert!(body.contains("\"connections\":3,\"written\":3"), "{body}");
     assert_eq!(other.message(), r#"a "string""#, "a string is itself");
     let (_, body) = api(&server, "POST", "/v1/push", r#"{"uid":"nobody","data":1}"#);

@@ -1,7 +1,7 @@
 //! The configuration: a TOML file, then the environment, then flags; the later layer wins. Checked whole before a port
 //! opens, all errors at once, each with its place.
 //!
-//! [`table`] lists every key; [`mod@file`], [`environment`] and [`Overrides`] are the layers; [`check`] holds the rules
+//! `table` lists every key; `file`, `environment` and [`Overrides`] are the layers; `check` holds the rules
 //! between keys. `docs/doorbell.toml` is generated from the table by [`reference_text`].
 
 mod api_keys;

@@ -91,7 +91,7 @@ impl HandshakeError {
         }
     }
 
-    /// The whole response, as [`refusal`] writes it.
+    /// The whole response, as [`refusal()`] writes it.
     #[must_use]
     pub fn refusal(&self) -> Vec<u8> {
         refusal(self.status(), self.reason_phrase(), self.reason(), self.headers(), &self.to_string())
