@@ -30,6 +30,7 @@
 
 pub mod close;
 pub mod decoder;
+pub mod envelope;
 mod error;
 pub mod frame;
 pub mod handshake;
