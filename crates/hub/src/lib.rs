@@ -1,7 +1,8 @@
 //! Who is connected, and where a message goes.
 //!
-//! Three ideas, a file each: the [`Hub`] is the registry of uids and groups and does the fan-out; an [`Outbound`] is
-//! what waits for one connection; a [`Message`] is a frame that is encoded once and shared by all who must queue it.
+//! Four ideas, a file each: the [`Hub`] is the registry of uids and groups and does the fan-out; a mailbox is what one
+//! uid was sent lately; an [`Outbound`] is what waits for one connection; a [`Message`] is encoded once a dialect and
+//! shared by all who must queue it.
 //! The crate knows no socket, no HTTP and no clock: a connection is whatever implements [`Outbox`], a socket whatever
 //! implements [`Sink`]. That is what lets the registry be tested with a million connections and the outbound queue
 //! under every interleaving (`tests/`).
@@ -10,11 +11,13 @@
 //! never a write to a socket.
 
 mod groups;
+mod mailbox;
 mod message;
 mod outbound;
 mod registry;
 
 pub use groups::GroupError;
-pub use message::Message;
+pub use mailbox::{Now, Retention};
+pub use message::{Body, Encoding, Message};
 pub use outbound::{Bound, Flushed, Outbound, Promised, Sent, Sink};
-pub use registry::{BindError, Delivered, Hub, Outbox};
+pub use registry::{BindError, CatchUp, Delivered, Greeting, Hub, Outbox, Post};

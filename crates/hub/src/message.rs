@@ -1,34 +1,90 @@
-//! A message on its way out: encoded once, shared by everyone who cannot take it at once.
+//! A message on its way out: encoded at most once a dialect, shared by everyone who cannot take it at once.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-/// An encoded frame, borrowed from whoever pushes it.
+use doorbell_protocol::envelope::write_message;
+use doorbell_protocol::frame::{Opcode, encode};
+
+/// How a connection wants its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// A WebSocket text frame with the payload itself.
+    Plain,
+    /// A WebSocket text frame with a `doorbell.v1` envelope.
+    Envelope,
+}
+
+/// A message, borrowed from whoever pushes it.
 ///
 /// Most sockets take a frame at once, so the bytes are only borrowed; the first connection that must queue makes the
-/// one shared copy, and every later one holds the same allocation. A push to sockets that keep up allocates nothing.
+/// one shared copy, and every later one holds the same allocation. A push to plain connections that keep up allocates
+/// nothing.
 #[derive(Debug)]
 pub struct Message<'a> {
+    /// The plain frame, or whatever bytes a connection sends that are no message.
     frame: &'a [u8],
     shared: OnceCell<Arc<[u8]>>,
+    /// What an envelope holds.
+    body: Body<'a>,
+    /// The message's number in its uid's sequence; 0 for none.
+    seq: u64,
+    envelope: OnceCell<Arc<[u8]>>,
+}
+
+/// What an envelope says of a message.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Body<'a> {
+    /// The message's name; empty for a line of the text port, which has none.
+    pub id: &'a str,
+    /// JSON.
+    pub data: &'a [u8],
 }
 
 impl<'a> Message<'a> {
-    /// Wraps `frame`, the exact bytes to put on the wire.
+    /// Wraps `frame`, the exact bytes for every encoding: for what is no message of a uid's.
     #[must_use]
     pub const fn new(frame: &'a [u8]) -> Self {
-        Self { frame, shared: OnceCell::new() }
+        Self::with_body(frame, Body { id: "", data: b"null" }, 0)
+    }
+
+    /// A message that plain connections get as `frame` and others in an envelope; `seq` 0 means that it has no number.
+    #[must_use]
+    pub const fn with_body(frame: &'a [u8], body: Body<'a>, seq: u64) -> Self {
+        Self { frame, shared: OnceCell::new(), body, seq, envelope: OnceCell::new() }
+    }
+
+    /// Its number in its uid's sequence; 0 for none.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        self.seq
     }
 
     /// The bytes to write.
     #[must_use]
-    pub const fn frame(&self) -> &'a [u8] {
-        self.frame
+    pub fn frame(&self, encoding: Encoding) -> &[u8] {
+        match encoding {
+            Encoding::Plain => self.frame,
+            Encoding::Envelope => self.envelope(),
+        }
     }
 
     /// The shared copy, made on first use.
     #[must_use]
-    pub fn share(&self) -> Arc<[u8]> {
-        Arc::clone(self.shared.get_or_init(|| Arc::from(self.frame)))
+    pub fn share(&self, encoding: Encoding) -> Arc<[u8]> {
+        match encoding {
+            Encoding::Plain => Arc::clone(self.shared.get_or_init(|| Arc::from(self.frame))),
+            Encoding::Envelope => Arc::clone(self.envelope()),
+        }
+    }
+
+    fn envelope(&self) -> &Arc<[u8]> {
+        self.envelope.get_or_init(|| {
+            let mut text = Vec::with_capacity(self.body.data.len() + 64);
+            write_message((self.seq > 0).then_some(self.seq), self.body.id, self.body.data, &mut text);
+            let mut frame = Vec::with_capacity(text.len() + 10);
+            encode(Opcode::Text, &text, &mut frame);
+            Arc::from(frame)
+        })
     }
 }

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crate::Message;
+use crate::{Encoding, Message};
 
 /// Where bytes go: a non-blocking socket.
 pub trait Sink {
@@ -110,23 +110,30 @@ impl Outbound {
     }
 
     /// Sends a message: to the socket if nothing waits, else to the queue.
-    pub fn send(&mut self, sink: &impl Sink, message: &Message<'_>, bound: Bound) -> Sent {
+    pub fn send(
+        &mut self,
+        sink: &impl Sink,
+        message: &Message<'_>,
+        encoding: Encoding,
+        bound: Bound,
+    ) -> Sent {
         if self.finished {
             return Sent::Closed;
         }
         if let Some(queue) = &mut self.queue {
-            let size = message.frame().len();
+            let size = message.frame(encoding).len();
             if queue.frames.len() >= bound.messages || queue.bytes.saturating_add(size) > bound.bytes {
                 return Sent::Full;
             }
             queue.bytes += size;
-            queue.frames.push_back(message.share());
+            queue.frames.push_back(message.share(encoding));
             return Sent::Written;
         }
-        match write_some(sink, message.frame()) {
-            Ok(sent) if sent == message.frame().len() => Sent::Written,
+        let frame = message.frame(encoding);
+        match write_some(sink, frame) {
+            Ok(sent) if sent == frame.len() => Sent::Written,
             Ok(sent) => {
-                let frame = message.share();
+                let frame = message.share(encoding);
                 let bytes = frame.len() - sent;
                 self.queue =
                     Some(Box::new(Queue { frames: VecDeque::from([frame]), sent, bytes, farewell: false }));

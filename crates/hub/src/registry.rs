@@ -5,19 +5,22 @@
 //! table about 28 bytes. The hash is keyed (SipHash with a random key), because clients choose uids.
 //!
 //! Order: pushes to one uid reach each of its connections in the order they were accepted. One connection orders by
-//! its own lock; several share an order lock, which nobody else's push ever takes.
+//! its own lock; several share an order lock; a uid with a mailbox has the mailbox's. Nobody else's push ever takes
+//! one of these. Locks are taken in the order mailbox, shard; no two of a kind at once.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use doorbell_protocol::Uid;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::groups::Groups;
-use crate::{GroupError, Message, Sent};
+use crate::mailbox::{Change, Kept, Mailbox};
+use crate::{Body, GroupError, Message, Now, Retention, Sent};
 
 /// A power of two. Look-ups hold a lock for tens of nanoseconds: 64 keep any number of cores from meeting there.
 const SHARDS: usize = 64;
@@ -29,6 +32,45 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Takes a message: writes or queues it within the connection's bound, or refuses. Never blocks.
     fn deliver(&self, message: &Message<'_>) -> Sent;
+
+    /// For a connection that can resume: the number up to which it was sent everything, as its greeting said and each
+    /// delivery since. `None` for one that cannot.
+    fn seen(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A message to a uid.
+#[derive(Debug, Clone, Copy)]
+pub struct Post<'a> {
+    /// What plain connections get: a whole frame.
+    pub frame: &'a [u8],
+    /// What goes into envelopes.
+    pub body: Body<'a>,
+    /// How long it may wait for a page; zero is for who is there now.
+    pub ttl: Duration,
+}
+
+/// What a connection that binds is to be caught up with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatchUp {
+    /// What nobody was sent yet.
+    Unsent,
+    /// Everything after this number, of this hub's numbers.
+    After(u64),
+    /// It had a place in a memory that is gone; what nobody was sent yet.
+    Lost,
+    /// Nothing: it only wants what comes from now on.
+    Nothing,
+}
+
+/// What a connection is told before it gets its first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Greeting {
+    /// The number after which its messages begin.
+    pub seq: u64,
+    /// Whether it gets everything after the place where it left off.
+    pub recovered: bool,
 }
 
 /// What became of a push.
@@ -38,6 +80,12 @@ pub struct Delivered {
     pub connections: usize,
     /// Connections whose socket or bounded queue has it.
     pub written: usize,
+    /// Of those, the ones that can acknowledge it.
+    pub sequenced: usize,
+    /// Mailboxes that keep it because nobody was there to take it.
+    pub held: usize,
+    /// Its number in the uid's sequence; 0 when it has none.
+    pub seq: u64,
 }
 
 /// Why a connection could not be bound.
@@ -58,11 +106,35 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Hub<O> {
     hasher: RandomState,
-    shards: Box<[Mutex<HashTable<User<O>>>]>,
+    shards: Box<[Mutex<Shard<O>>]>,
+    retention: RwLock<Retention>,
+    /// At least the `last` of every mailbox that was ever dropped.
+    horizon: AtomicU64,
+    /// Bytes of all mailboxes.
+    memory: AtomicUsize,
+    /// Messages mailboxes gave up that nobody had been sent.
+    lost: AtomicU64,
+    /// Where the next search for memory begins.
+    relief: AtomicUsize,
     connections: AtomicUsize,
     users: AtomicUsize,
     groups: Groups,
 }
+
+#[derive(Debug)]
+struct Shard<O> {
+    users: HashTable<User<O>>,
+    mailboxes: HashTable<Labelled>,
+}
+
+#[derive(Debug)]
+struct Labelled {
+    uid: Uid,
+    mailbox: Arc<Mutex<Mailbox>>,
+}
+
+/// What a mailbox costs without mail.
+const EMPTY_MAILBOX: usize = 160;
 
 /// The connections of one uid. Never empty.
 #[derive(Debug)]
@@ -91,26 +163,100 @@ impl<O: Outbox> Hub<O> {
     pub fn new() -> Self {
         Self {
             hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| Mutex::new(HashTable::new())).collect(),
+            shards: (0..SHARDS)
+                .map(|_| Mutex::new(Shard { users: HashTable::new(), mailboxes: HashTable::new() }))
+                .collect(),
+            retention: RwLock::default(),
+            horizon: AtomicU64::new(0),
+            memory: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+            relief: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             users: AtomicUsize::new(0),
             groups: Groups::default(),
         }
     }
 
-    /// Makes `connection` reachable under its uid.
+    /// Sets how much mailboxes keep from now on.
+    pub fn retain(&self, retention: Retention) {
+        *self.retention.write() = retention;
+    }
+
+    /// Makes `connection` reachable under its uid, caught up as it asks: `greet` is called once, then what it missed
+    /// is delivered to it, then it is reachable, and nothing comes between or twice.
     ///
     /// # Errors
-    /// [`BindError`]; the connection is then not reachable.
-    pub fn bind(&self, connection: &Arc<O>, limit: usize) -> Result<(), BindError> {
+    /// [`BindError`]; the connection is then not reachable, and was not greeted unless it lost a race for the last
+    /// place.
+    pub fn bind(
+        &self,
+        connection: &Arc<O>,
+        limit: usize,
+        catch_up: CatchUp,
+        now: Now,
+        mut greet: impl FnMut(Greeting),
+    ) -> Result<(), BindError> {
         let uid = connection.uid().ok_or(BindError::Unnamed)?;
         let (hash, shard) = self.locate(uid.as_str());
-        let mut table = shard.lock();
-        match table.entry(hash, |user| user.is(uid.as_str()), |user| self.hash(user.uid())) {
-            Entry::Vacant(vacant) => {
-                if limit == 0 {
-                    return Err(BindError::TooMany { limit });
+        if shard.lock().connections(hash, uid.as_str()).len() >= limit {
+            return Err(BindError::TooMany { limit });
+        }
+        let mut greeted = None;
+        loop {
+            let found = shard.lock().mailbox(hash, uid.as_str());
+            let Some(mailbox) = found else {
+                let recovered = matches!(catch_up, CatchUp::Unsent | CatchUp::Nothing);
+                greeted = greeted.or_else(|| {
+                    let seq = self.horizon.load(Ordering::Acquire);
+                    greet(Greeting { seq, recovered });
+                    Some(seq)
+                });
+                let mut shard = shard.lock();
+                if shard.mailbox(hash, uid.as_str()).is_some() {
+                    // A message came meanwhile, and its mailbox may hold it for this connection.
+                    continue;
                 }
+                return self.admit(&mut shard, hash, connection, limit);
+            };
+            let mut mailbox = mailbox.lock();
+            if mailbox.dropped {
+                continue;
+            }
+            let expired = mailbox.expire(now);
+            self.account(expired);
+            let asked = match catch_up {
+                CatchUp::After(seq) if (mailbox.floor..=mailbox.last).contains(&seq) => Some(seq),
+                CatchUp::Nothing => Some(mailbox.last),
+                _ => None,
+            };
+            let after = greeted.or(asked);
+            if greeted.is_none() {
+                let last = mailbox.last;
+                let unsent = mailbox.kept().find(|kept| !kept.written).map(|kept| kept.seq - 1);
+                let recovered = after.is_some() || catch_up == CatchUp::Unsent;
+                greet(Greeting { seq: after.or(unsent).unwrap_or(last), recovered });
+            }
+            for kept in mailbox.kept() {
+                let missed = after.map_or(!kept.written, |after| kept.seq > after);
+                if missed && connection.deliver(&kept.message()) == Sent::Written {
+                    kept.written = true;
+                }
+            }
+            mailbox.touch(now, &self.retention.read());
+            return self.admit(&mut shard.lock(), hash, connection, limit);
+        }
+    }
+
+    fn admit(
+        &self,
+        shard: &mut Shard<O>,
+        hash: u64,
+        connection: &Arc<O>,
+        limit: usize,
+    ) -> Result<(), BindError> {
+        let uid = connection.uid().map_or("", Uid::as_str);
+        match shard.users.entry(hash, |user| user.is(uid), |user| self.hash(user.uid())) {
+            Entry::Vacant(vacant) => {
                 vacant.insert(User::One(Arc::clone(connection)));
                 self.users.fetch_add(1, Ordering::Relaxed);
             }
@@ -127,30 +273,210 @@ impl<O: Outbox> Hub<O> {
     }
 
     /// Makes `connection` unreachable; its uid's other connections stay. Says whether it was reachable.
-    pub fn unbind(&self, connection: &Arc<O>) -> bool {
+    pub fn unbind(&self, connection: &Arc<O>, now: Now) -> bool {
         let Some(uid) = connection.uid() else { return false };
         let (hash, shard) = self.locate(uid.as_str());
-        let mut table = shard.lock();
-        let Ok(mut occupied) = table.find_entry(hash, |user| user.is(uid.as_str())) else { return false };
+        let mut shard = shard.lock();
+        let Ok(mut occupied) = shard.users.find_entry(hash, |user| user.is(uid.as_str())) else {
+            return false;
+        };
         let user = occupied.get_mut();
         if !user.connections().iter().any(|other| Arc::ptr_eq(other, connection)) {
             return false;
         }
-        match user.without(connection) {
+        let rest = user.without(connection);
+        let horizon = self.horizon.load(Ordering::Acquire);
+        let others = rest.as_ref().map(|rest| rest.numbers(horizon));
+        match rest {
             Some(rest) => *user = rest,
             None => {
                 drop(occupied.remove());
                 self.users.fetch_sub(1, Ordering::Relaxed);
-                shrink(&mut table, |user| self.hash(user.uid()));
+                shrink(&mut shard.users, |user| self.hash(user.uid()));
             }
         }
         self.connections.fetch_sub(1, Ordering::Relaxed);
+        let Some(seen) = connection.seen() else { return true };
+        match shard.mailbox(hash, uid.as_str()) {
+            Some(mailbox) => {
+                drop(shard);
+                mailbox.lock().touch(now, &self.retention.read());
+            }
+            None => {
+                // It may come back, and must then be told whether it missed something.
+                let (floor, last) = others.unwrap_or((seen, horizon));
+                self.make_mailbox(&mut shard, hash, uid, (floor.min(seen), last.max(seen)), now);
+                drop(shard);
+                self.relieve();
+            }
+        }
         true
     }
 
-    /// Sends `message` to every connection of `uid`.
-    pub fn push(&self, uid: &str, message: &Message<'_>) -> Delivered {
-        self.find(uid).map_or_else(Delivered::default, |user| user.deliver(message))
+    /// Sends a message to every connection of `uid`, and keeps it for its `ttl`.
+    pub fn push(&self, uid: &str, post: &Post<'_>, now: Now) -> Delivered {
+        let (hash, shard) = self.locate(uid);
+        let delivered = loop {
+            let mailbox = {
+                let mut shard = shard.lock();
+                let user = shard.user(hash, uid);
+                let sequenced = user.as_ref().is_some_and(User::is_sequenced);
+                match shard.mailbox(hash, uid) {
+                    Some(mailbox) => mailbox,
+                    None if post.ttl.is_zero() && !sequenced => {
+                        drop(shard);
+                        // The common case: nobody can resume and nothing is kept, so nothing is numbered.
+                        let Some(user) = user else { return Delivered::default() };
+                        return user.deliver(&Message::with_body(post.frame, post.body, 0));
+                    }
+                    None => {
+                        let Ok(owned) = Uid::new(uid) else { return Delivered::default() };
+                        let horizon = self.horizon.load(Ordering::Acquire);
+                        let numbers = user.map_or((horizon, horizon), |user| user.numbers(horizon));
+                        self.make_mailbox(&mut shard, hash, &owned, numbers, now)
+                    }
+                }
+            };
+            let mut mailbox = mailbox.lock();
+            if mailbox.dropped {
+                continue;
+            }
+            break self.push_into(&mut mailbox, hash, uid, post, now);
+        };
+        self.relieve();
+        delivered
+    }
+
+    /// Numbers, delivers and keeps a message while its mailbox is locked.
+    fn push_into(
+        &self,
+        mailbox: &mut MutexGuard<'_, Mailbox>,
+        hash: u64,
+        uid: &str,
+        post: &Post<'_>,
+        now: Now,
+    ) -> Delivered {
+        let retention = *self.retention.read();
+        mailbox.touch(now, &retention);
+        mailbox.last += 1;
+        let message = Message::with_body(post.frame, post.body, mailbox.last);
+        let user = self.locate(uid).1.lock().user(hash, uid);
+        let mut delivered = user.map_or_else(Delivered::default, |user| user.deliver(&message));
+        delivered.seq = mailbox.last;
+        if !post.ttl.is_zero() {
+            let ttl = u64::try_from(post.ttl.as_millis()).unwrap_or(u64::MAX);
+            let written = delivered.written > 0;
+            let kept = Kept::new(mailbox.last, &message, post.body, now.saturating_add(ttl), written);
+            let (mut change, expired) = (mailbox.keep(kept, &retention), mailbox.expire(now));
+            change.freed += expired.freed;
+            change.lost += expired.lost;
+            self.account(change);
+            delivered.held = usize::from(!written);
+        }
+        delivered
+    }
+
+    fn make_mailbox(
+        &self,
+        shard: &mut Shard<O>,
+        hash: u64,
+        uid: &Uid,
+        (floor, last): (u64, u64),
+        now: Now,
+    ) -> Arc<Mutex<Mailbox>> {
+        let mut mailbox = Mailbox::new(floor, last, 0);
+        mailbox.touch(now, &self.retention.read());
+        let mailbox = Arc::new(Mutex::new(mailbox));
+        let labelled = Labelled { uid: uid.clone(), mailbox: Arc::clone(&mailbox) };
+        shard.mailboxes.insert_unique(hash, labelled, |other| self.hash(other.uid.as_str()));
+        self.memory.fetch_add(EMPTY_MAILBOX, Ordering::Relaxed);
+        mailbox
+    }
+
+    /// Gives up what is too old in every mailbox, and drops those that are empty and idle. To be called every few
+    /// seconds.
+    pub fn sweep(&self, now: Now) {
+        for shard in &self.shards {
+            let all: Vec<_> = {
+                let shard = shard.lock();
+                shard.mailboxes.iter().map(|it| (it.uid.clone(), Arc::clone(&it.mailbox))).collect()
+            };
+            for (uid, mailbox) in all {
+                let mut mailbox = mailbox.lock();
+                let change = mailbox.expire(now);
+                self.account(change);
+                if mailbox.is_idle(now) {
+                    self.drop_mailbox(&mut mailbox, &uid);
+                }
+            }
+        }
+    }
+
+    /// Takes a mailbox out of the table. Its numbers must not be used again, so the horizon rises to them.
+    fn drop_mailbox(&self, mailbox: &mut Mailbox, uid: &Uid) {
+        if std::mem::replace(&mut mailbox.dropped, true) {
+            return;
+        }
+        self.horizon.fetch_max(mailbox.last, Ordering::AcqRel);
+        let (hash, shard) = self.locate(uid.as_str());
+        let mut shard = shard.lock();
+        if let Ok(entry) = shard.mailboxes.find_entry(hash, |it| it.uid == *uid) {
+            drop(entry.remove());
+            shrink(&mut shard.mailboxes, |it| self.hash(it.uid.as_str()));
+            self.memory.fetch_sub(EMPTY_MAILBOX, Ordering::Relaxed);
+        }
+    }
+
+    /// Brings the memory of all mailboxes back within its bound. Fair: of a handful of mailboxes looked at, the
+    /// largest gives up its older half, so that one hoarder cannot push out everyone else.
+    fn relieve(&self) {
+        const HANDFUL: usize = 8;
+        let bound = self.retention.read().memory;
+        let mut fruitless = 0;
+        while self.memory.load(Ordering::Relaxed) > bound && fruitless < SHARDS {
+            let turn = self.relief.fetch_add(1, Ordering::Relaxed);
+            let handful: Vec<_> = {
+                let shard = self.shards[turn % SHARDS].lock();
+                let skip = (turn / SHARDS * HANDFUL) % shard.mailboxes.len().max(1);
+                let some = shard.mailboxes.iter().skip(skip).take(HANDFUL);
+                some.map(|it| (it.uid.clone(), Arc::clone(&it.mailbox))).collect()
+            };
+            let largest = handful.iter().max_by_key(|(_, mailbox)| mailbox.lock().bytes());
+            let Some((uid, mailbox)) = largest else {
+                fruitless += 1;
+                continue;
+            };
+            let mut mailbox = mailbox.lock();
+            let change = mailbox.halve();
+            if change.freed == 0 {
+                self.drop_mailbox(&mut mailbox, uid);
+            }
+            self.account(change);
+        }
+    }
+
+    fn account(&self, change: Change) {
+        self.memory.fetch_add(change.added, Ordering::Relaxed);
+        self.memory.fetch_sub(change.freed, Ordering::Relaxed);
+        self.lost.fetch_add(change.lost as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that all mailboxes take.
+    #[must_use]
+    pub fn mailbox_bytes(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    /// How many mailboxes there are.
+    #[must_use]
+    pub fn mailboxes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().mailboxes.len()).sum()
+    }
+
+    /// How many kept messages were given up, by age or for want of room, before anybody was sent them.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Sends `message` to every bound connection.
@@ -160,7 +486,7 @@ impl<O: Outbox> Hub<O> {
         let mut delivered = Delivered::default();
         let mut users: Vec<User<O>> = Vec::new();
         for shard in &self.shards {
-            users.extend(shard.lock().iter().map(User::share));
+            users.extend(shard.lock().users.iter().map(User::share));
             for user in users.drain(..) {
                 delivered += user.deliver(message);
             }
@@ -199,26 +525,25 @@ impl<O: Outbox> Hub<O> {
         self.groups.leave(group, uid)
     }
 
-    /// Sends `message` to every connection of every member of `group`.
-    pub fn push_group(&self, group: &str, message: &Message<'_>) -> Delivered {
+    /// Sends a message to every connection of every member of `group`, and keeps it for each for its `ttl`.
+    pub fn push_group(&self, group: &str, post: &Post<'_>, now: Now) -> Delivered {
         let mut delivered = Delivered::default();
         for uid in self.groups.members(group) {
-            delivered += self.push(uid.as_str(), message);
+            delivered += self.push(uid.as_str(), post, now);
         }
         delivered
     }
 
     fn find(&self, uid: &str) -> Option<User<O>> {
         let (hash, shard) = self.locate(uid);
-        let table = shard.lock();
-        table.find(hash, |user| user.is(uid)).map(User::share)
+        shard.lock().user(hash, uid)
     }
 
     fn hash(&self, uid: &str) -> u64 {
         self.hasher.hash_one(uid)
     }
 
-    fn locate(&self, uid: &str) -> (u64, &Mutex<HashTable<User<O>>>) {
+    fn locate(&self, uid: &str) -> (u64, &Mutex<Shard<O>>) {
         let hash = self.hash(uid);
         // The table uses the low bits and the top seven; the shard comes from bits between.
         let index = (hash >> 32) as usize % SHARDS;
@@ -233,7 +558,32 @@ fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
     }
 }
 
+impl<O: Outbox> Shard<O> {
+    fn user(&self, hash: u64, uid: &str) -> Option<User<O>> {
+        self.users.find(hash, |user| user.is(uid)).map(User::share)
+    }
+
+    fn connections(&self, hash: u64, uid: &str) -> &[Arc<O>] {
+        self.users.find(hash, |user| user.is(uid)).map_or(&[], User::connections)
+    }
+
+    fn mailbox(&self, hash: u64, uid: &str) -> Option<Arc<Mutex<Mailbox>>> {
+        self.mailboxes.find(hash, |it| it.uid.as_str() == uid).map(|it| Arc::clone(&it.mailbox))
+    }
+}
+
 impl<O: Outbox> User<O> {
+    /// Whether some connection can resume.
+    fn is_sequenced(&self) -> bool {
+        self.connections().iter().any(|connection| connection.seen().is_some())
+    }
+
+    /// The floor and the last number of a mailbox made while these connections are there; see [`crate::mailbox`].
+    fn numbers(&self, horizon: u64) -> (u64, u64) {
+        let seen = || self.connections().iter().filter_map(|connection| connection.seen());
+        (seen().min().unwrap_or(horizon), seen().max().unwrap_or(horizon).max(horizon))
+    }
+
     fn connections(&self) -> &[Arc<O>] {
         match self {
             Self::One(connection) => std::slice::from_ref(connection),
@@ -282,9 +632,14 @@ impl<O: Outbox> User<O> {
             Self::Many(many) => Some(many.order.lock()),
         };
         let connections = self.connections();
-        let written =
-            connections.iter().filter(|connection| connection.deliver(message) == Sent::Written).count();
-        Delivered { connections: connections.len(), written }
+        let mut delivered = Delivered { connections: connections.len(), ..Delivered::default() };
+        for connection in connections {
+            if connection.deliver(message) == Sent::Written {
+                delivered.written += 1;
+                delivered.sequenced += usize::from(connection.seen().is_some());
+            }
+        }
+        delivered
     }
 }
 
@@ -292,5 +647,8 @@ impl std::ops::AddAssign for Delivered {
     fn add_assign(&mut self, other: Self) {
         self.connections += other.connections;
         self.written += other.written;
+        self.sequenced += other.sequenced;
+        self.held += other.held;
+        self.seq = other.seq;
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 
-use doorbell_hub::{Bound, Flushed, Message, Outbound, Sent, Sink};
+use doorbell_hub::{Bound, Encoding, Flushed, Message, Outbound, Sent, Sink};
 use proptest::prelude::*;
 
 const ROOMY: Bound = Bound { bytes: 1 << 20, messages: 1_000 };
@@ -64,7 +64,7 @@ proptest! {
         let mut unsent = Vec::new();
         for step in steps {
             match step {
-                Step::Send(frame) => match outbound.send(&pipe, &Message::new(&frame), bound) {
+                Step::Send(frame) => match outbound.send(&pipe, &Message::new(&frame), Encoding::Plain, bound) {
                     Sent::Written => {
                         promised.extend_from_slice(&frame);
                         unsent.push(frame.len());
@@ -90,11 +90,11 @@ proptest! {
 fn at_the_bound_the_message_is_refused_and_an_empty_queue_takes_any_size() {
     let (pipe, mut outbound) = (Pipe::default(), Outbound::new());
     let bound = Bound { bytes: 10, messages: 2 };
-    assert_eq!(outbound.send(&pipe, &Message::new(&[0; 100]), bound), Sent::Written);
-    assert_eq!(outbound.send(&pipe, &Message::new(&[0; 1]), bound), Sent::Full, "bytes");
+    assert_eq!(outbound.send(&pipe, &Message::new(&[0; 100]), Encoding::Plain, bound), Sent::Written);
+    assert_eq!(outbound.send(&pipe, &Message::new(&[0; 1]), Encoding::Plain, bound), Sent::Full, "bytes");
     let bound = Bound { bytes: 1_000, messages: 2 };
-    assert_eq!(outbound.send(&pipe, &Message::new(&[0; 1]), bound), Sent::Written);
-    assert_eq!(outbound.send(&pipe, &Message::new(&[0; 1]), bound), Sent::Full, "messages");
+    assert_eq!(outbound.send(&pipe, &Message::new(&[0; 1]), Encoding::Plain, bound), Sent::Written);
+    assert_eq!(outbound.send(&pipe, &Message::new(&[0; 1]), Encoding::Plain, bound), Sent::Full, "messages");
 }
 
 #[test]
@@ -102,10 +102,10 @@ fn finishing_keeps_the_frame_under_way_whole_and_counts_what_it_gives_up() {
     let (pipe, mut outbound) = (Pipe::default(), Outbound::new());
     *pipe.room.borrow_mut() = 2;
     for frame in [b"one", b"two", b"six"] {
-        assert_eq!(outbound.send(&pipe, &Message::new(frame), ROOMY), Sent::Written);
+        assert_eq!(outbound.send(&pipe, &Message::new(frame), Encoding::Plain, ROOMY), Sent::Written);
     }
     assert_eq!(outbound.finish(&pipe, b"bye").messages, 2);
-    assert_eq!(outbound.send(&pipe, &Message::new(b"late"), ROOMY), Sent::Closed);
+    assert_eq!(outbound.send(&pipe, &Message::new(b"late"), Encoding::Plain, ROOMY), Sent::Closed);
     *pipe.room.borrow_mut() = usize::MAX;
     assert_eq!(outbound.flush(&pipe), Flushed::Drained);
     assert_eq!(&*pipe.taken.borrow(), b"onebye");
@@ -115,10 +115,10 @@ fn finishing_keeps_the_frame_under_way_whole_and_counts_what_it_gives_up() {
 fn finishing_politely_sends_everything_first() {
     let (pipe, mut outbound) = (Pipe::default(), Outbound::new());
     for frame in [b"one", b"two"] {
-        assert_eq!(outbound.send(&pipe, &Message::new(frame), ROOMY), Sent::Written);
+        assert_eq!(outbound.send(&pipe, &Message::new(frame), Encoding::Plain, ROOMY), Sent::Written);
     }
     outbound.finish_after_queue(&pipe, b"bye");
-    assert_eq!(outbound.send(&pipe, &Message::new(b"late"), ROOMY), Sent::Closed);
+    assert_eq!(outbound.send(&pipe, &Message::new(b"late"), Encoding::Plain, ROOMY), Sent::Closed);
     *pipe.room.borrow_mut() = 4;
     assert_eq!(outbound.flush(&pipe), Flushed::Blocked);
     assert_eq!(outbound.abandon().messages, 1, "the farewell is no message");
@@ -127,12 +127,12 @@ fn finishing_politely_sends_everything_first() {
 #[test]
 fn a_broken_socket_takes_nothing_and_what_waited_is_counted() {
     let (pipe, mut outbound) = (Pipe::default(), Outbound::new());
-    assert_eq!(outbound.send(&pipe, &Message::new(b"one"), ROOMY), Sent::Written);
-    assert_eq!(outbound.send(&pipe, &Message::new(b"two"), ROOMY), Sent::Written);
+    assert_eq!(outbound.send(&pipe, &Message::new(b"one"), Encoding::Plain, ROOMY), Sent::Written);
+    assert_eq!(outbound.send(&pipe, &Message::new(b"two"), Encoding::Plain, ROOMY), Sent::Written);
     *pipe.broken.borrow_mut() = true;
     let Flushed::Failed(promised) = outbound.flush(&pipe) else { panic!("the socket is broken") };
     assert_eq!(promised.messages, 2);
-    assert_eq!(outbound.send(&pipe, &Message::new(b"late"), ROOMY), Sent::Closed);
+    assert_eq!(outbound.send(&pipe, &Message::new(b"late"), Encoding::Plain, ROOMY), Sent::Closed);
 }
 
 mod interleavings {
@@ -141,7 +141,7 @@ mod interleavings {
 
     use std::io;
 
-    use doorbell_hub::{Flushed, Message, Outbound, Sent, Sink};
+    use doorbell_hub::{Encoding, Flushed, Message, Outbound, Sent, Sink};
     use shuttle::sync::atomic::{AtomicBool, Ordering};
     use shuttle::sync::{Arc, Condvar, Mutex};
     use shuttle::thread;
@@ -209,6 +209,7 @@ mod interleavings {
                                 let sent = outbound.lock().expect("no poison").send(
                                     &&*socket,
                                     &Message::new(&frame),
+                                    Encoding::Plain,
                                     super::ROOMY,
                                 );
                                 assert_eq!(sent, Sent::Written);

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
 
-use doorbell_hub::{BindError, Delivered, Hub, Message, Outbox, Sent};
+use doorbell_hub::{BindError, Body, CatchUp, Delivered, Encoding, Hub, Message, Outbox, Post, Sent};
 use doorbell_protocol::Uid;
 use proptest::prelude::*;
 
@@ -36,9 +37,18 @@ impl Outbox for Memory {
         if self.closed.load(Ordering::SeqCst) {
             return Sent::Closed;
         }
-        self.got.lock().expect("no poison").push(message.frame().to_vec());
+        self.got.lock().expect("no poison").push(message.frame(Encoding::Plain).to_vec());
         Sent::Written
     }
+}
+
+fn bind(hub: &Hub<Memory>, connection: &Arc<Memory>, limit: usize) -> Result<(), BindError> {
+    hub.bind(connection, limit, CatchUp::Nothing, 0, |_| {})
+}
+
+/// A message for who is there now.
+fn post(frame: &[u8]) -> Post<'_> {
+    Post { frame, body: Body::default(), ttl: Duration::ZERO }
 }
 
 #[derive(Debug, Clone)]
@@ -79,7 +89,7 @@ proptest! {
                 Step::Bind(uid) => {
                     let connection = Memory::new(&format!("u{uid}"));
                     let siblings = bound.iter().filter(|other| other.uid == connection.uid).count();
-                    let result = hub.bind(&connection, limit);
+                    let result = bind(&hub, &connection, limit);
                     if siblings < limit {
                         prop_assert_eq!(result, Ok(()));
                         bound.push(connection);
@@ -89,8 +99,8 @@ proptest! {
                 }
                 Step::Unbind(index) if !bound.is_empty() => {
                     let connection = bound.remove(index % bound.len());
-                    prop_assert!(hub.unbind(&connection));
-                    prop_assert!(!hub.unbind(&connection), "only once");
+                    prop_assert!(hub.unbind(&connection, 0));
+                    prop_assert!(!hub.unbind(&connection, 0), "only once");
                     unbound.push(connection);
                 }
                 Step::Close(index) if !bound.is_empty() => {
@@ -100,7 +110,7 @@ proptest! {
                 Step::Push(uid) => {
                     let uid = format!("u{uid}");
                     let meant: Vec<_> = bound.iter().filter(|other| other.uid.as_str() == uid).collect();
-                    let delivered = hub.push(&uid, &Message::new(&frame));
+                    let delivered = hub.push(&uid, &post(&frame), 0);
                     prop_assert_eq!(delivered, note(&mut expected, &meant, &frame));
                 }
                 Step::Broadcast => {
@@ -132,7 +142,7 @@ fn note(
             written += 1;
         }
     }
-    Delivered { connections: meant.len(), written }
+    Delivered { connections: meant.len(), written, ..Delivered::default() }
 }
 
 #[test]
@@ -144,7 +154,7 @@ fn threads_that_bind_push_and_close_never_misdeliver_or_lose() {
     // One connection of each uid stays throughout: it must get every push to its uid, in each pusher's order.
     let steady: Vec<_> = (0..UIDS).map(|uid| Memory::new(&format!("u{uid}"))).collect();
     for connection in &steady {
-        hub.bind(connection, usize::MAX).expect("there is room");
+        bind(&hub, connection, usize::MAX).expect("there is room");
     }
     let barrier = Arc::new(Barrier::new(THREADS));
     let strangers = Arc::new(AtomicUsize::new(0));
@@ -156,12 +166,12 @@ fn threads_that_bind_push_and_close_never_misdeliver_or_lose() {
                 for round in 0..ROUNDS {
                     let uid = format!("u{}", (round * 7 + thread * 13) % UIDS);
                     let passing = Memory::new(&uid);
-                    hub.bind(&passing, usize::MAX).expect("there is room");
+                    bind(&hub, &passing, usize::MAX).expect("there is room");
                     let frame = format!("{uid} {thread} {round}");
-                    let delivered = hub.push(&uid, &Message::new(frame.as_bytes()));
+                    let delivered = hub.push(&uid, &post(frame.as_bytes()), 0);
                     assert!(delivered.written >= 2, "the steady one and this one");
                     assert!(passing.got().contains(&frame.clone().into_bytes()), "its own push, while bound");
-                    assert!(hub.unbind(&passing));
+                    assert!(hub.unbind(&passing, 0));
                     let wrong = passing.got().iter().filter(|got| !names(got, &uid)).count();
                     strangers.fetch_add(wrong, Ordering::SeqCst);
                 }
@@ -202,7 +212,7 @@ fn all_tabs_of_a_uid_see_concurrent_pushes_in_one_order() {
     let hub = Arc::new(Hub::new());
     let tabs: Vec<_> = (0..3).map(|_| Memory::new("u")).collect();
     for tab in &tabs {
-        hub.bind(tab, 10).expect("there is room");
+        bind(&hub, tab, 10).expect("there is room");
     }
     let threads: Vec<_> = (0..4u8)
         .map(|thread| {
@@ -210,7 +220,7 @@ fn all_tabs_of_a_uid_see_concurrent_pushes_in_one_order() {
             std::thread::spawn(move || {
                 for number in 0..1_000u16 {
                     let [high, low] = number.to_be_bytes();
-                    hub.push("u", &Message::new(&[thread, high, low]));
+                    hub.push("u", &post(&[thread, high, low]), 0);
                 }
             })
         })
@@ -227,17 +237,23 @@ fn groups_reach_their_members_wherever_they_are() {
     let hub = Hub::new();
     let (one, two, three) = (Memory::new("one"), Memory::new("two"), Memory::new("three"));
     for connection in [&one, &two, &three] {
-        hub.bind(connection, 10).expect("there is room");
+        bind(&hub, connection, 10).expect("there is room");
     }
     for member in ["one", "two", "absent"] {
         assert_eq!(hub.join("g", &Uid::new(member).expect("valid")), Ok(true));
     }
     assert_eq!(hub.join("g", &one.uid), Ok(false), "a member already");
-    let message = Message::new(b"hello");
-    assert_eq!(hub.push_group("g", &message), Delivered { connections: 2, written: 2 });
+    let message = post(b"hello");
+    assert_eq!(
+        hub.push_group("g", &message, 0),
+        Delivered { connections: 2, written: 2, ..Delivered::default() }
+    );
     assert!(hub.leave("g", "two"));
     assert!(!hub.leave("g", "two"));
-    assert_eq!(hub.push_group("g", &message), Delivered { connections: 1, written: 1 });
-    assert_eq!(hub.push_group("nobody", &message), Delivered::default());
+    assert_eq!(
+        hub.push_group("g", &message, 0),
+        Delivered { connections: 1, written: 1, ..Delivered::default() }
+    );
+    assert_eq!(hub.push_group("nobody", &message, 0), Delivered::default());
     assert_eq!((one.got().len(), two.got().len(), three.got().len()), (2, 1, 0));
 }

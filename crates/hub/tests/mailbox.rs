@@ -1,0 +1,290 @@
+//! The mailbox against a model: a page that comes back gets everything it missed, once and in order, or is told that
+//! something is gone. Never a silent gap, never a message twice.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use doorbell_hub::{Body, CatchUp, Greeting, Hub, Message, Now, Outbox, Post, Retention, Sent};
+use doorbell_protocol::Uid;
+use proptest::prelude::*;
+
+/// A connection that can resume and keeps what it gets: the message's index in the test, which is its data.
+#[derive(Debug)]
+struct Page {
+    uid: Uid,
+    seen: AtomicU64,
+    got: Mutex<Vec<(u64, usize)>>,
+}
+
+impl Outbox for Page {
+    fn uid(&self) -> Option<&Uid> {
+        Some(&self.uid)
+    }
+
+    fn deliver(&self, message: &Message<'_>) -> Sent {
+        let frame = message.frame(doorbell_hub::Encoding::Plain);
+        let index = std::str::from_utf8(frame).expect("text").parse().expect("a number");
+        assert!(message.seq() > self.seen.load(Ordering::SeqCst), "numbers rise on a connection");
+        self.seen.store(message.seq(), Ordering::SeqCst);
+        self.got.lock().expect("no poison").push((message.seq(), index));
+        Sent::Written
+    }
+
+    fn seen(&self) -> Option<u64> {
+        Some(self.seen.load(Ordering::SeqCst))
+    }
+}
+
+/// A browser: it connects, goes away, and comes back with what it knows.
+#[derive(Debug, Default)]
+struct Client {
+    connection: Option<Arc<Page>>,
+    position: Option<u64>,
+    /// Indices of the messages it has handled, in order.
+    handled: Vec<usize>,
+    /// Messages pushed before this index may be missing: it was told so, or was not yet there.
+    owed_from: usize,
+    /// How many of its connection's messages it has taken over.
+    taken: usize,
+    left_at: Now,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push { uid: usize, ttl: u64 },
+    Connect(usize),
+    Leave(usize),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..2usize, prop_oneof![Just(0u64), Just(50), Just(1_000)])
+            .prop_map(|(uid, ttl)| Step::Push { uid, ttl }),
+        4 => (0..4usize).prop_map(Step::Connect),
+        3 => (0..4usize).prop_map(Step::Leave),
+        2 => (1..400u64).prop_map(Step::Pass),
+    ]
+}
+
+struct World {
+    hub: Hub<Page>,
+    now: Now,
+    clients: Vec<Client>,
+    /// Of each message: its uid, its ttl, when it was pushed.
+    pushed: Vec<(usize, u64, Now)>,
+    idle: u64,
+    roomy: bool,
+}
+
+impl World {
+    fn new(retention: Retention, roomy: bool) -> Self {
+        let hub = Hub::new();
+        hub.retain(retention);
+        let idle = u64::try_from(retention.idle.as_millis()).expect("short");
+        let clients = (0..4).map(|_| Client::default()).collect();
+        Self { hub, now: 1, clients, pushed: Vec::new(), idle, roomy }
+    }
+
+    /// Clients 0 and 1 are uid 0's, 2 and 3 uid 1's.
+    fn uid(client: usize) -> usize {
+        client / 2
+    }
+
+    fn run(&mut self, step: Step) {
+        match step {
+            Step::Push { uid, ttl } => {
+                let index = self.pushed.len();
+                self.pushed.push((uid, ttl, self.now));
+                let data = index.to_string();
+                let body = Body { id: "", data: data.as_bytes() };
+                let post = Post { frame: data.as_bytes(), body, ttl: Duration::from_millis(ttl) };
+                self.hub.push(&format!("u{uid}"), &post, self.now);
+            }
+            Step::Connect(client) if self.clients[client].connection.is_none() => self.connect(client),
+            Step::Leave(client) => {
+                self.take(client);
+                if let Some(connection) = self.clients[client].connection.take() {
+                    assert!(self.hub.unbind(&connection, self.now));
+                    self.clients[client].left_at = self.now;
+                }
+            }
+            Step::Connect(_) => {}
+            Step::Pass(time) => {
+                self.now += time;
+                self.hub.sweep(self.now);
+            }
+        }
+        for client in 0..self.clients.len() {
+            self.take(client);
+        }
+    }
+
+    fn connect(&mut self, client: usize) {
+        let uid = Self::uid(client);
+        let name = Uid::new(&format!("u{uid}")).expect("valid");
+        let page = Arc::new(Page { uid: name, seen: AtomicU64::new(0), got: Mutex::default() });
+        let catch_up = self.clients[client].position.map_or(CatchUp::Unsent, CatchUp::After);
+        let mut greeting: Option<Greeting> = None;
+        self.hub
+            .bind(&page, 10, catch_up, self.now, |given| {
+                page.seen.store(given.seq, Ordering::SeqCst);
+                assert!(greeting.replace(given).is_none(), "greeted once");
+            })
+            .expect("there is room");
+        let greeting = greeting.expect("greeted");
+        let returning = self.clients[client].position.is_some();
+        if returning && self.roomy {
+            let away = self.now - self.clients[client].left_at;
+            // What it has handled may age; what lies beyond may not.
+            let beyond = self.clients[client].handled.last().map_or(0, |last| last + 1);
+            let nothing_aged = self.pushed[beyond..]
+                .iter()
+                .all(|(of, ttl, at)| *of != uid || *ttl == 0 || at + ttl > self.now);
+            if away < self.idle && nothing_aged {
+                assert!(greeting.recovered, "nothing was lost, so it must be told so");
+            }
+        }
+        let state = &mut self.clients[client];
+        if !returning || !greeting.recovered {
+            state.owed_from = self.pushed.len();
+        }
+        state.position = Some(greeting.seq);
+        state.connection = Some(page);
+        state.taken = 0;
+    }
+
+    /// Takes over what the connection got and checks it against what is owed.
+    fn take(&mut self, client: usize) {
+        let uid = Self::uid(client);
+        let state = &mut self.clients[client];
+        let Some(connection) = &state.connection else { return };
+        for (seq, index) in connection.got.lock().expect("no poison").iter().skip(state.taken) {
+            state.taken += 1;
+            assert_eq!(self.pushed[*index].0, uid, "nobody else's");
+            let last = state.handled.last().copied();
+            assert!(last.is_none_or(|last| last < *index), "in order and once: {last:?} then {index}");
+            let from = last.map_or(0, |last| last + 1).max(state.owed_from);
+            for missed in from..*index {
+                let (of, ttl, _) = self.pushed[missed];
+                assert!(of != uid || ttl == 0, "a silent gap: {missed} before {index}");
+            }
+            state.handled.push(*index);
+            state.position = Some(*seq);
+        }
+    }
+
+    /// Everything that is owed to a client that is there has arrived.
+    fn settle(&mut self) {
+        for client in 0..self.clients.len() {
+            self.take(client);
+            let uid = Self::uid(client);
+            let state = &self.clients[client];
+            if state.connection.is_none() {
+                continue;
+            }
+            let from = state.handled.last().map_or(0, |last| last + 1).max(state.owed_from);
+            for missed in from..self.pushed.len() {
+                let (of, ttl, _) = self.pushed[missed];
+                assert!(of != uid || ttl == 0, "{missed} never came");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn with_room_nothing_is_missed(steps in prop::collection::vec(step(), 0..120)) {
+        let idle = Duration::from_millis(500);
+        let mut world = World::new(Retention { idle, ..Retention::default() }, true);
+        for step in steps {
+            world.run(step);
+        }
+        world.settle();
+    }
+
+    #[test]
+    fn without_room_every_gap_is_told(
+        steps in prop::collection::vec(step(), 0..120),
+        messages in 1..4usize,
+        memory in 0..2_000usize,
+    ) {
+        let retention = Retention { messages, bytes: 400, memory, idle: Duration::from_millis(300) };
+        let mut world = World::new(retention, false);
+        for step in steps {
+            world.run(step);
+        }
+        world.settle();
+        prop_assert!(world.hub.mailbox_bytes() <= memory.max(800), "{} bytes", world.hub.mailbox_bytes());
+    }
+}
+
+#[test]
+fn an_idle_uid_without_mail_has_no_mailbox() {
+    let mut world = World::new(Retention { idle: Duration::from_millis(100), ..Retention::default() }, true);
+    world.run(Step::Connect(0));
+    assert_eq!((world.hub.mailboxes(), world.hub.mailbox_bytes()), (0, 0));
+    world.run(Step::Push { uid: 0, ttl: 50 });
+    assert_eq!(world.hub.mailboxes(), 1);
+    world.run(Step::Pass(500));
+    assert_eq!((world.hub.mailboxes(), world.hub.mailbox_bytes()), (0, 0));
+    world.run(Step::Push { uid: 0, ttl: 50 });
+    world.settle();
+}
+
+#[test]
+fn pushes_and_reconnects_on_many_threads_lose_and_repeat_nothing() {
+    const PUSHES: usize = 20_000;
+    let hub = Arc::new(Hub::<Page>::new());
+    hub.retain(Retention { messages: PUSHES, bytes: usize::MAX, ..Retention::default() });
+    let pushers: Vec<_> = (0..2usize)
+        .map(|pusher| {
+            let hub = Arc::clone(&hub);
+            std::thread::spawn(move || {
+                for number in 0..PUSHES / 2 {
+                    let data = (number * 2 + pusher).to_string();
+                    let body = Body { id: "", data: data.as_bytes() };
+                    let post = Post { frame: data.as_bytes(), body, ttl: Duration::from_secs(3_600) };
+                    hub.push("u", &post, 1);
+                }
+            })
+        })
+        .collect();
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            let hub = Arc::clone(&hub);
+            std::thread::spawn(move || {
+                let mut position = 0;
+                let mut seen = Vec::new();
+                while seen.len() < PUSHES {
+                    let uid = Uid::new("u").expect("valid");
+                    let page = Arc::new(Page { uid, seen: AtomicU64::new(0), got: Mutex::default() });
+                    let catch_up = CatchUp::After(position);
+                    let mut recovered = false;
+                    hub.bind(&page, 10, catch_up, 1, |greeting| {
+                        recovered = greeting.recovered;
+                        page.seen.store(greeting.seq, Ordering::SeqCst);
+                    })
+                    .expect("there is room");
+                    std::thread::yield_now();
+                    hub.unbind(&page, 1);
+                    let got = page.got.lock().expect("no poison");
+                    assert!(recovered || (position == 0 && seen.is_empty()), "everything is kept");
+                    seen.extend(got.iter().map(|(seq, _)| *seq));
+                    position = seen.last().copied().unwrap_or(0);
+                }
+                seen
+            })
+        })
+        .collect();
+    for pusher in pushers {
+        pusher.join().expect("pushers do not panic");
+    }
+    for client in clients {
+        let seen = client.join().expect("clients do not panic");
+        assert!(seen.windows(2).all(|pair| pair[0] + 1 == pair[1]), "no gap and no repetition");
+    }
+}
