@@ -3,12 +3,15 @@
 use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use doorbell_hub::Hub;
+use doorbell_hub::{Hub, Now};
 use tokio::sync::mpsc;
 
+use crate::acks::Acks;
 use crate::admission::Addresses;
+use crate::http::Remembered;
 use crate::io::Connection;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
@@ -22,20 +25,38 @@ pub(crate) struct Context {
     pub(crate) addresses: Addresses,
     /// Where the event loops send connections that speak ordinary HTTP; unset where nothing serves them.
     pub(crate) http: OnceLock<mpsc::Sender<HttpConnection>>,
+    /// Which memory of messages this is: another one after each start.
+    pub(crate) epoch: String,
+    /// Who waits for acknowledgements.
+    pub(crate) acks: Acks,
+    /// What was answered to pushes that may be repeated.
+    pub(crate) remembered: Remembered,
+    started: Instant,
     /// Set once, when the server begins to stop.
     draining: AtomicBool,
 }
 
 impl Context {
     pub(crate) fn new(policy: Policy) -> Self {
+        let hub = Hub::new();
+        hub.retain(policy.retention);
         Self {
-            hub: Hub::new(),
+            hub,
+            epoch: epoch(),
+            acks: Acks::default(),
+            remembered: Remembered::default(),
+            started: Instant::now(),
             metrics: Metrics::default(),
             policy: ArcSwap::from_pointee(policy),
             addresses: Addresses::default(),
             http: OnceLock::new(),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// Milliseconds since the start: the hub's idea of time.
+    pub(crate) fn now(&self) -> Now {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -45,6 +66,13 @@ impl Context {
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
+}
+
+/// A name that no other start of a server will have.
+fn epoch() -> String {
+    use std::hash::BuildHasher as _;
+    // Keyed by the system's randomness; it need not be a secret, only different.
+    format!("{:016x}", std::hash::RandomState::new().hash_one(std::process::id()))
 }
 
 /// A connection on the public listener whose request is not for the event loops.

@@ -9,6 +9,7 @@
 //! | `policy`, `upgrade`, `origin`, `client_address`, `admission` | the rules both apply |
 //! | `metrics` | what `/metrics` shows |
 
+mod acks;
 mod admission;
 mod client_address;
 mod context;

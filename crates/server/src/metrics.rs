@@ -68,6 +68,10 @@ pub(crate) struct Metrics {
     accept_failures: Counter,
     pub(crate) bound: Gauge,
     pub(crate) users: Gauge,
+    pub(crate) mailboxes: Gauge,
+    pub(crate) mailbox_bytes: Gauge,
+    /// Set, not counted, from what the hub has counted.
+    pub(crate) mailbox_lost: Gauge,
     pub(crate) broadcasts: Counter,
     /// Messages that reached a socket or a bounded queue.
     pub(crate) written: Counter,
@@ -114,6 +118,16 @@ impl Default for Metrics {
         registry.register("bound_connections", "Connections that have named their uid", bound.clone());
         let users = Gauge::default();
         registry.register("users", "Uids with at least one connection", users.clone());
+        let mailboxes = Gauge::default();
+        registry.register("mailboxes", "Uids of which messages or numbers are kept", mailboxes.clone());
+        let mailbox_bytes = Gauge::default();
+        registry.register("mailbox_bytes", "Memory of all mailboxes", mailbox_bytes.clone());
+        let mailbox_lost = Gauge::default();
+        registry.register(
+            "mailbox_lost",
+            "Kept messages given up, by age or for want of room, before anybody was sent them",
+            mailbox_lost.clone(),
+        );
         let broadcasts = Counter::default();
         registry.register("broadcasts", "Broadcasts asked for", broadcasts.clone());
         let written = Counter::default();
@@ -137,6 +151,9 @@ impl Default for Metrics {
             accept_failures,
             bound,
             users,
+            mailboxes,
+            mailbox_bytes,
+            mailbox_lost,
             broadcasts,
             written,
         }

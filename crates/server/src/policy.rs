@@ -1,7 +1,8 @@
 //! What a running server goes by, exchangeable as a whole while it runs (SIGHUP).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use doorbell_hub::Retention;
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
@@ -18,6 +19,11 @@ pub(crate) struct Policy {
     pub(crate) identity: Identity,
     pub(crate) text_key: Option<SecretString>,
     pub(crate) api_keys: Vec<ApiKey>,
+    /// How long a line on the text port waits for a page.
+    pub(crate) hold: Duration,
+    /// How long a push waits that does not say.
+    pub(crate) ttl: Duration,
+    pub(crate) retention: Retention,
 }
 
 /// How a first message becomes a uid.
@@ -40,6 +46,14 @@ impl Policy {
             identity,
             text_key: settings.text.key.clone(),
             api_keys: settings.api.keys.clone(),
+            hold: settings.text.hold,
+            ttl: settings.mailbox.ttl,
+            retention: Retention {
+                messages: settings.mailbox.messages,
+                bytes: settings.mailbox.bytes,
+                memory: settings.mailbox.memory,
+                idle: settings.mailbox.ttl,
+            },
         })
     }
 
@@ -52,6 +66,9 @@ impl Policy {
             identity: Identity::Open,
             text_key: None,
             api_keys: Vec::new(),
+            hold: Duration::ZERO,
+            ttl: Duration::ZERO,
+            retention: Retention::default(),
         }
     }
 

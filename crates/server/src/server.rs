@@ -124,6 +124,7 @@ impl Server {
         let api = tokio::net::TcpListener::from_std(api)?;
         let router = api_router(Arc::clone(&context));
         tasks.tracker.spawn(serve_api(api, router, Arc::clone(&context), tasks.clone(), budget.api));
+        tasks.tracker.spawn(sweep_mailboxes(Arc::clone(&context), tasks.clone()));
         drop(guard);
         Ok(Self { addresses, settings, context, running: Some(Running { io, runtime, tasks }) })
     }
@@ -150,6 +151,7 @@ impl Server {
         if let Some(running) = &self.running {
             running.io.loops().reload(&policy);
         }
+        self.context.hub.retain(policy.retention);
         self.context.policy.store(policy);
         self.settings = settings;
         Ok(report)
@@ -233,6 +235,22 @@ impl Drop for EchoServer {
     }
 }
 
+/// Gives up mail that is too old, every few seconds until told to stop.
+async fn sweep_mailboxes(context: Arc<Context>, tasks: Tasks) {
+    let mut every = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            () = tasks.stop.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        let context = Arc::clone(&context);
+        // Many mailboxes take a while, and requests should not wait for it.
+        if let Err(error) = tokio::task::spawn_blocking(move || context.hub.sweep(context.now())).await {
+            tracing::error!(%error, "sweeping the mailboxes failed");
+        }
+    }
+}
+
 fn refuse_unsafe(settings: &Settings) -> Result<(), StartError> {
     let Settings { public, text, api, demo, .. } = settings;
     let open = public.identity == IdentityMode::Open && !public.listen.ip().is_loopback();
@@ -304,6 +322,8 @@ fn compare(old: &Settings, new: &Settings) -> ReloadReport {
         ("text.key", secret(&old.text.key) != secret(&new.text.key), true),
         ("api.keys", keys(old) != keys(new), true),
         ("tokens", tokens(old) != tokens(new), true),
+        ("text.hold", old.text.hold != new.text.hold, true),
+        ("mailbox", old.mailbox != new.mailbox, true),
         ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits), true),
         ("public.listen", old.public.listen != new.public.listen, false),
         ("text.listen", old.text.listen != new.text.listen, false),

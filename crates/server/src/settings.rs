@@ -21,6 +21,8 @@ pub struct Settings {
     pub api: Api,
     /// How connection tokens are checked and minted.
     pub tokens: Tokens,
+    /// What is kept for pages that are away.
+    pub mailbox: Mailbox,
     /// Every bound.
     pub limits: Limits,
     /// When set, a plain GET of `/` on the public listener answers with the demonstration page.
@@ -77,11 +79,13 @@ pub struct Text {
     pub listen: SocketAddr,
     /// When set, a connection's first line must be `AUTH <key>`.
     pub key: Option<SecretString>,
+    /// How long a line for an absent uid waits for its page and is answered `held`; zero is not at all.
+    pub hold: Duration,
 }
 
 impl Default for Text {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 10_002)), key: None }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 10_002)), key: None, hold: Duration::ZERO }
     }
 }
 
@@ -134,6 +138,25 @@ pub struct Tokens {
     pub issuer: Option<String>,
     /// When set, `aud` must be or contain this.
     pub audience: Option<String>,
+}
+
+/// `[mailbox]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mailbox {
+    /// Messages kept for one uid.
+    pub messages: usize,
+    /// Bytes kept for one uid.
+    pub bytes: usize,
+    /// How long a push that does not say waits, and how long a mailbox remembers its numbers without mail.
+    pub ttl: Duration,
+    /// Bytes kept for all uids together.
+    pub memory: usize,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self { messages: 100, bytes: 1024 * 1024, ttl: Duration::from_secs(300), memory: 256 * 1024 * 1024 }
+    }
 }
 
 /// `[limits]`: each bound has a key here and, where it refuses something, a reason in `doorbell_refused_total`.

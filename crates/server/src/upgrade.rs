@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use doorbell_protocol::envelope::SUBPROTOCOL;
 use doorbell_protocol::handshake::{Upgrade, refusal};
 
+use crate::io::Dialect;
 use crate::policy::Policy;
 
 /// Paths on which a WebSocket lives.
@@ -30,8 +32,10 @@ impl Refused {
     }
 }
 
-/// Checks everything about the request itself; the answer is the complete 101 head.
-pub(crate) fn grant(upgrade: &Upgrade<'_>, policy: &Policy) -> Result<Vec<u8>, Refused> {
+/// Checks everything about the request itself; the answer is the complete 101 head, and how the WebSocket will speak.
+///
+/// A subprotocol that is not known is not chosen, and the connection is plain, as it is without any.
+pub(crate) fn grant(upgrade: &Upgrade<'_>, policy: &Policy) -> Result<(Vec<u8>, Dialect), Refused> {
     let accepted = upgrade.accept().map_err(|error| Refused {
         headers: error.headers(),
         ..Refused::new(error.status(), error.reason(), error.to_string())
@@ -43,7 +47,10 @@ pub(crate) fn grant(upgrade: &Upgrade<'_>, policy: &Policy) -> Result<Vec<u8>, R
         );
         return Err(Refused::new(403, "origin", detail));
     }
-    Ok(accepted.response(None))
+    if upgrade.protocols().any(|protocol| protocol == SUBPROTOCOL) {
+        return Ok((accepted.response(Some(SUBPROTOCOL)), Dialect::V1));
+    }
+    Ok((accepted.response(None), Dialect::Plain))
 }
 
 /// The refusal of one connection too many from one address.

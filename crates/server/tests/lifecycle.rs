@@ -237,15 +237,18 @@ fn the_api_says_what_is_wrong() {
     for (body, kind) in [
         ("", "json"),
         ("{", "json"),
-        ("[]", "json"),
+        ("1", "json"),
         (r#"{"data":1}"#, "uid"),
         (r#"{"uid":"u"}"#, "data"),
         (r#"{"uid":"","data":1}"#, "uid"),
         (r#"{"uid":true,"data":1}"#, "json"),
         (r#"{"uid":"u","uids":["u"],"data":1}"#, "uid"),
         (r#"{"uid":"u","data":1,"daat":2}"#, "json"),
-        (r#"{"uid":"u","data":1,"wait":"acked"}"#, "wait"),
-        (r#"{"uid":"u","data":1,"ttl":60}"#, "ttl"),
+        (r#"{"uids":["u"],"data":1,"wait":"never"}"#, "json"),
+        (r#"{"uids":["u","v"],"data":1,"wait":"acked"}"#, "wait"),
+        (r#"{"uid":"u","data":1,"ttl":"soon"}"#, "ttl"),
+        (r#"{"uid":"u","data":1,"ttl":99999999}"#, "ttl"),
+        (r#"{"uid":"u","data":1,"id":""}"#, "id"),
     ] {
         let (status, answer) = api(&server, "POST", "/v1/push", body);
         assert_eq!(status, 400, "{body}: {answer}");

@@ -63,8 +63,7 @@ pub(crate) fn sections() -> Vec<&'static str> {
 
 /// Sections and keys that the documentation speaks of and this version does not have. Accepting one and doing nothing
 /// would be a promise broken in silence.
-pub(crate) const LATER: &[&str] =
-    &["mailbox", "login", "providers", "text.hold", "public.tls_cert", "public.tls_key"];
+pub(crate) const LATER: &[&str] = &["login", "providers", "public.tls_cert", "public.tls_key"];
 
 /// The fields of one `[[api.keys]]`: name, example, meaning.
 pub(crate) const API_KEY_FIELDS: &[(&str, &str, &str)] = &[
@@ -93,6 +92,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// Below this a timeout refuses honest clients on a slow network.
 const TENTH: Duration = Duration::from_millis(100);
 const WAIT: RangeInclusive<Duration> = TENTH..=HOUR;
+/// How long messages may be kept.
+const KEEP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 24 * 3_600);
 
 /// Every key but those of `[[api.keys]]`, grouped by section.
 pub(crate) static KEYS: &[Key] = &[
@@ -151,6 +152,12 @@ pub(crate) static KEYS: &[Key] = &[
         set: |c, v, e| put_some(&mut c.text_key, v.path(e).map(Secret::File)),
     },
     Key {
+        name: "text.hold",
+        shown: Default("\"0s\""),
+        doc: "How long a line for an absent uid waits for its page and is answered held, up to 7d; 0s: not at all, the answer is fail.",
+        set: |c, v, e| put(&mut c.settings.text.hold, v.duration(KEEP, e)),
+    },
+    Key {
         name: "api.listen",
         shown: Default("\"127.0.0.1:10003\""),
         doc: "Where the HTTP API listens. Every call needs a key: one of [[api.keys]], or the one that the first run \
@@ -197,6 +204,30 @@ pub(crate) static KEYS: &[Key] = &[
         shown: Example("\"doorbell\""),
         doc: "When set, a token's aud must be or contain this, and minted tokens carry it.",
         set: |c, v, e| put_some(&mut c.settings.tokens.audience, v.string(e)),
+    },
+    Key {
+        name: "mailbox.messages",
+        shown: Default("100"),
+        doc: "Messages kept for one uid, 1 to 100000; the oldest go first.",
+        set: |c, v, e| put(&mut c.settings.mailbox.messages, v.count(1..=100_000, e).map(usize_of)),
+    },
+    Key {
+        name: "mailbox.bytes",
+        shown: Default("\"1MiB\""),
+        doc: "Bytes kept for one uid, 4KiB to 1GiB.",
+        set: |c, v, e| put(&mut c.settings.mailbox.bytes, v.size(4 * KIB..=KIB * MIB, e)),
+    },
+    Key {
+        name: "mailbox.ttl",
+        shown: Default("\"300s\""),
+        doc: "How long a push by HTTP waits that does not say, up to 7d, and how long a page may stay away and still learn whether it missed something.",
+        set: |c, v, e| put(&mut c.settings.mailbox.ttl, v.duration(KEEP, e)),
+    },
+    Key {
+        name: "mailbox.memory",
+        shown: Default("\"256MiB\""),
+        doc: "Bytes kept for all uids together, 64KiB to 1TiB. At the bound the fullest mailboxes give up their oldest messages.",
+        set: |c, v, e| put(&mut c.settings.mailbox.memory, v.size(64 * KIB..=MIB * MIB, e)),
     },
     Key {
         name: "limits.connections_per_ip",

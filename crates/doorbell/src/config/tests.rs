@@ -114,8 +114,8 @@ drain = \"2h\"
 
 [lgo]
 level = \"info\"
-[mailbox]
-messages = 100
+[login]
+attempts = 100
 ";
     let errors = errors(text);
     let expected = [
@@ -134,7 +134,7 @@ messages = 100
         "doorbell.toml:15:13: expected a size such as \"64KiB\", \"1MiB\" or a number of bytes, found a number with a \
          fraction",
         "doorbell.toml:17:2: unknown section `[lgo]`; did you mean `[log]`?",
-        "doorbell.toml:19:2: section `[mailbox]` is not in this version",
+        "doorbell.toml:19:2: section `[login]` is not in this version",
     ];
     assert_eq!(errors, expected);
 }
@@ -154,9 +154,9 @@ fn every_other_message_names_what_would_be_right() {
         ("public = 1", "1:1: `public` is a section: write [public] on a line of its own"),
         (
             "[zzzzzzzzz]",
-            "1:2: unknown section `[zzzzzzzzz]`; there are: public, text, api, tokens, limits, log",
+            "1:2: unknown section `[zzzzzzzzz]`; there are: public, text, api, tokens, mailbox, limits, log",
         ),
-        ("text.hold = \"0s\"", "1:6: `text.hold` is not in this version"),
+        ("login.rotate = \"30s\"", "section `[login]` is not in this version"),
         ("limits.origins = []", "1:8: unknown key `limits.origins`; did you mean `public.origins`?"),
         ("text.key = \"\"", "1:12: a secret has at least one byte, and should have 16"),
         (

@@ -11,15 +11,13 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use doorbell_hub::Message;
-use doorbell_protocol::Uid;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::api::{Pushed, plain_frame};
 use super::problem::{Problem, read_json};
 use super::public::Public;
+use super::push::{Pushed, push_by_hand};
 use crate::settings::Demo;
 
 const PAGE: &str = include_str!("../../assets/demo/index.html");
@@ -102,12 +100,7 @@ async fn push(State(public): State<Public>, request: Request) -> Result<Json<Pus
     }
     let limits = public.context.policy.load().limits.clone();
     let form: PushForm = read_json(body, limits.body_bytes, limits.head_timeout).await?;
-    let uid = Uid::new(&form.uid).map_err(|error| Problem::bad_request("uid", error.to_string()))?;
-    let frame = plain_frame(&form.data)?;
-    let delivered = public.context.hub.push(uid.as_str(), &Message::new(&frame));
-    let result = if delivered.written > 0 { "ok" } else { "fail" };
-    public.context.metrics.pushes("demo", result).inc();
-    Ok(Json(Pushed::new(delivered)?))
+    Ok(Json(push_by_hand(&public.context, &form.uid, form.data)?))
 }
 
 fn is_from_the_page(headers: &HeaderMap) -> bool {

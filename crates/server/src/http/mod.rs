@@ -6,6 +6,7 @@ mod api;
 mod demo;
 mod problem;
 mod public;
+mod push;
 
 use std::io;
 use std::pin::Pin;
@@ -28,6 +29,7 @@ use tower::ServiceExt as _;
 pub(crate) use self::api::router as api_router;
 pub(crate) use self::demo::Addresses as DemoAddresses;
 pub(crate) use self::public::{Public, serve as serve_public};
+pub(crate) use self::push::Remembered;
 use crate::context::Context;
 use crate::metrics::Listener;
 

@@ -31,6 +31,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, kind, detail)
     }
 
+    /// The problem as one of several answers.
+    pub(super) fn members(&self) -> serde_json::Value {
+        serde_json::to_value(Members::of(self)).unwrap_or_default()
+    }
+
     /// For answers the HTTP library makes by itself, such as to a path that is no UTF-8.
     fn of_status(status: StatusCode) -> Self {
         let (kind, detail) = match status {
@@ -50,6 +55,17 @@ struct Members<'a> {
     title: &'static str,
     status: u16,
     detail: &'a str,
+}
+
+impl<'a> Members<'a> {
+    fn of(problem: &'a Problem) -> Self {
+        Self {
+            kind: format!("urn:doorbell:{}", problem.kind),
+            title: problem.status.canonical_reason().unwrap_or("Error"),
+            status: problem.status.as_u16(),
+            detail: &problem.detail,
+        }
+    }
 }
 
 /// The kind of problem a response is, for whoever counts.
@@ -81,14 +97,8 @@ pub(super) async fn settle(
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Members {
-            kind: format!("urn:doorbell:{}", self.kind),
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-        };
         // A struct of texts and a number always serializes.
-        let body = serde_json::to_string(&body).unwrap_or_default();
+        let body = serde_json::to_string(&Members::of(&self)).unwrap_or_default();
         let mut response = (self.status, body).into_response();
         response.extensions_mut().insert(Kind(self.kind));
         let headers = response.headers_mut();

@@ -24,7 +24,7 @@ use super::{Rewound, Tasks, demo, serve as serve_connection};
 use crate::admission::is_in;
 use crate::client_address::client_address;
 use crate::context::{Context, Counted, HttpConnection};
-use crate::io::Loops;
+use crate::io::{Loops, Upgraded};
 use crate::metrics::Listener;
 use crate::settings::Demo;
 use crate::upgrade::{PATHS, Refused, busy, grant, too_many_from};
@@ -113,8 +113,8 @@ async fn waiting_place(State(public): State<Public>, mut request: Request) -> Re
         };
     }
     let policy = public.context.policy.load_full();
-    let answer = match grant(&upgrade, &policy) {
-        Ok(answer) => answer,
+    let (answer, dialect) = match grant(&upgrade, &policy) {
+        Ok(granted) => granted,
         Err(refused) => return refuse(&refused),
     };
     let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
@@ -137,7 +137,7 @@ async fn waiting_place(State(public): State<Public>, mut request: Request) -> Re
         read.extend_from_slice(&rest);
         match socket.into_std() {
             Ok(socket) => {
-                loops.adopt(socket, address, counted.is_some(), read);
+                loops.adopt(socket, address, counted.is_some(), Upgraded { dialect, read });
                 // From here the event loop answers for the count.
                 if let Some(counted) = counted {
                     counted.hand_on();

@@ -6,12 +6,14 @@
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use doorbell_hub::{Bound, Flushed, Message, Outbound, Outbox, Promised, Sent, Sink};
+use doorbell_hub::{Bound, Encoding, Flushed, Message, Outbound, Outbox, Promised, Sent, Sink};
 use doorbell_protocol::Uid;
 use doorbell_protocol::close::CloseCode;
-use doorbell_protocol::frame::encode_close;
+use doorbell_protocol::envelope::write_bye;
+use doorbell_protocol::frame::{Opcode, encode, encode_close};
 use parking_lot::Mutex;
 
 use super::event_loop::LoopHandle;
@@ -44,6 +46,36 @@ pub(crate) struct Connection {
     pub(crate) address: IpAddr,
     /// Whether it counts towards its address's limit.
     pub(super) counted: bool,
+    pub(crate) dialect: Dialect,
+    /// In doorbell.v1, the number up to which it was sent everything.
+    seen: AtomicU64,
+    /// In doorbell.v1, the number up to which it has acknowledged everything.
+    acked: AtomicU64,
+}
+
+/// How a WebSocket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// The article's, and whatever else is no envelope.
+    Plain,
+    /// JSON envelopes with resume and acknowledgement.
+    V1,
+}
+
+impl Dialect {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::V1 => "doorbell.v1",
+        }
+    }
+
+    const fn encoding(self) -> Encoding {
+        match self {
+            Self::Plain => Encoding::Plain,
+            Self::V1 => Encoding::Envelope,
+        }
+    }
 }
 
 /// A socket as a [`Sink`]: one system call a write.
@@ -69,7 +101,19 @@ impl Connection {
         since: u32,
     ) -> Self {
         let outbound = Mutex::new(Outbound::new());
-        Self { socket, outbound, uid: OnceLock::new(), home, id, since, address, counted }
+        Self {
+            socket,
+            outbound,
+            uid: OnceLock::new(),
+            home,
+            id,
+            since,
+            address,
+            counted,
+            dialect: Dialect::Plain,
+            seen: AtomicU64::new(0),
+            acked: AtomicU64::new(0),
+        }
     }
 
     /// Its name in the API and the logs.
@@ -100,6 +144,31 @@ impl Connection {
         self.outbound.lock().is_finished()
     }
 
+    /// Takes note of where its messages begin.
+    pub(super) fn begin_after(&self, seq: u64) {
+        self.seen.store(seq, Ordering::Release);
+        self.acked.store(seq, Ordering::Release);
+    }
+
+    /// Takes note of an acknowledgement; the numbers it newly covers, from (exclusive) and to.
+    pub(super) fn acknowledge(&self, seq: u64) -> Option<(u64, u64)> {
+        let to = seq.min(self.seen.load(Ordering::Acquire));
+        let from = self.acked.fetch_max(to, Ordering::AcqRel);
+        (from < to).then_some((from, to))
+    }
+
+    /// What ends it on the wire: in doorbell.v1 a `bye`, then a Close frame in any case.
+    pub(super) fn farewell(&self, code: CloseCode, reason: &str, retry_after_ms: Option<u64>) -> Vec<u8> {
+        let mut farewell = Vec::with_capacity(64);
+        if self.dialect == Dialect::V1 {
+            let mut bye = Vec::with_capacity(96);
+            write_bye(code, reason, retry_after_ms, &mut bye);
+            encode(Opcode::Text, &bye, &mut farewell);
+        }
+        encode_close(code, reason, &mut farewell);
+        farewell
+    }
+
     /// Closes it from any thread, after everything it was promised.
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
         self.end(code, reason, |outbound, socket, farewell| {
@@ -121,8 +190,7 @@ impl Connection {
         reason: &str,
         finish: impl FnOnce(&mut Outbound, &Socket<'_>, &[u8]) -> Promised,
     ) {
-        let mut farewell = Vec::with_capacity(64);
-        encode_close(code, reason, &mut farewell);
+        let farewell = self.farewell(code, reason, None);
         let mut outbound = self.outbound.lock();
         if outbound.is_finished() {
             return;
@@ -135,7 +203,7 @@ impl Connection {
 
     /// Sends bytes that are no message of the hub's: a handshake, a pong, an answer on the text port.
     pub(super) fn send(&self, bytes: &[u8], bound: Bound) -> Sent {
-        self.outbound.lock().send(&Socket(&self.socket), &Message::new(bytes), bound)
+        self.outbound.lock().send(&Socket(&self.socket), &Message::new(bytes), Encoding::Plain, bound)
     }
 
     pub(super) fn flush(&self) -> Flushed {
@@ -168,9 +236,15 @@ impl Outbox for Connection {
     }
 
     fn deliver(&self, message: &Message<'_>) -> Sent {
-        let sent = self.outbound.lock().send(&Socket(&self.socket), message, self.home.bound());
+        let encoding = self.dialect.encoding();
+        let sent = self.outbound.lock().send(&Socket(&self.socket), message, encoding, self.home.bound());
         match sent {
-            Sent::Written => self.home.count_written(),
+            Sent::Written => {
+                self.home.count_written();
+                if message.seq() > 0 {
+                    self.seen.store(message.seq(), Ordering::Release);
+                }
+            }
             Sent::Full => {
                 self.home.count_slow();
                 self.close_slow();
@@ -178,5 +252,9 @@ impl Outbox for Connection {
             Sent::Closed => {}
         }
         sent
+    }
+
+    fn seen(&self) -> Option<u64> {
+        (self.dialect == Dialect::V1).then(|| self.seen.load(Ordering::Acquire))
     }
 }

@@ -367,7 +367,7 @@ impl EventLoop {
     fn closing(&mut self, token: usize) {
         let Some(slot) = self.slots.get_mut(token) else { return };
         if slot.connection.uid().is_some() {
-            self.context.hub.unbind(&slot.connection);
+            self.context.hub.unbind(&slot.connection, self.tools.now_ms);
         }
         let next = slot.close(&self.tools);
         if slot.connection.is_drained() {
@@ -381,7 +381,7 @@ impl EventLoop {
         let Some(slot) = self.slots.try_remove(token) else { return };
         let connection = &slot.connection;
         if connection.uid().is_some() {
-            self.context.hub.unbind(connection);
+            self.context.hub.unbind(connection, self.tools.now_ms);
         }
         let promised = connection.abandon();
         self.context.metrics.dropped("connection_lost", promised.messages);
@@ -474,8 +474,6 @@ fn contain(step: impl FnOnce() -> Next) -> Next {
 impl Connection {
     /// [`Connection::close`] on the connection's own loop, which needs no telling.
     fn close_here(&self, code: CloseCode, reason: &str) {
-        let mut farewell = Vec::with_capacity(64);
-        doorbell_protocol::frame::encode_close(code, reason, &mut farewell);
-        self.finish_after_queue(&farewell);
+        self.finish_after_queue(&self.farewell(code, reason, None));
     }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use doorbell_protocol::handshake::{Upgrade, find_head_end};
 use doorbell_protocol::proxy::{self, ProxyHeader};
 
+use super::connection::Dialect;
 use super::life::{Role, Tools};
 use crate::admission::is_in;
 use crate::client_address::client_address;
@@ -24,7 +25,7 @@ pub(super) enum Head {
     /// Not acceptable; this is the answer.
     Refused { answer: Vec<u8>, reason: &'static str },
     /// A granted upgrade: the answer, how long the request was, and whose connection it is.
-    WebSocket { answer: Vec<u8>, consumed: usize, address: IpAddr, counted: bool },
+    WebSocket { answer: Vec<u8>, dialect: Dialect, consumed: usize, address: IpAddr, counted: bool },
     /// Another request, from `skip` on.
     Http { peer: IpAddr, skip: usize },
 }
@@ -72,8 +73,8 @@ pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools:
             }
         };
     }
-    let answer = match grant(&upgrade, policy) {
-        Ok(answer) => answer,
+    let (answer, dialect) = match grant(&upgrade, policy) {
+        Ok(granted) => granted,
         Err(refused) => return refused.into(),
     };
     let forwarded = parsed
@@ -89,7 +90,7 @@ pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools:
         }
         limited
     };
-    Head::WebSocket { answer, consumed: skip + end, address, counted }
+    Head::WebSocket { answer, dialect, consumed: skip + end, address, counted }
 }
 
 /// The answer to a head that did not come in time.

@@ -1,9 +1,10 @@
 //! The life of a connection, from its first byte to its last.
 //!
 //! ```text
-//! public:  Head ──► WebSocket(Unnamed) ──► WebSocket(Plain) ──► Closing ──► gone
-//!            └────► handed over to HTTP            (or Echo)
-//! text:    Text ──────────────────────────────────────────────► Closing ──► gone
+//! public:  Head ──► WebSocket(Unnamed) ──► WebSocket(Listening) ──► Closing ──► gone
+//!            │                              (in doorbell.v1 first Unbound; or Echo)
+//!            └────► handed over to HTTP
+//! text:    Text ──────────────────────────────────────────────────► Closing ──► gone
 //! ```
 //! A [`Slot`] is what the event loop keeps of one connection. Its methods say what happens next as a [`Next`] and
 //! leave the doing to the loop, so this file knows the rules and [`super::event_loop`] the mechanics. An idle
@@ -13,15 +14,16 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use doorbell_hub::{BindError, Sent};
+use doorbell_hub::{BindError, CatchUp, Now, Outbox as _, Sent};
 use doorbell_protocol::close::CloseCode;
+use doorbell_protocol::envelope::{self, FromPage, Position, Welcome, write_pong, write_welcome};
 use doorbell_protocol::frame::{Opcode, encode, encode_close};
 use doorbell_protocol::{Decoder, Event, MessageKind, Uid};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::clock::{Clock, Tick};
-use super::connection::Connection;
+use super::connection::{Connection, Dialect};
 use super::head::{self, Head};
 use super::text::TextState;
 use crate::context::Context;
@@ -33,12 +35,20 @@ use crate::policy::{Identity, Policy};
 pub(super) enum Start {
     /// Public, and nothing read yet; the role is what an upgrade makes of it.
     Head(Role),
-    /// Public, upgraded by the HTTP library; these bytes came after the request.
-    Upgraded(Vec<u8>),
+    /// Public, upgraded by the HTTP library.
+    Upgraded(Upgraded),
     /// On the text port.
     Text,
     /// Not welcome: this is the answer.
     Refused(Vec<u8>),
+}
+
+/// A WebSocket that begins.
+#[derive(Debug)]
+pub(crate) struct Upgraded {
+    pub(crate) dialect: Dialect,
+    /// What came right behind the request.
+    pub(crate) read: Vec<u8>,
 }
 
 /// What WebSocket connections of a listener do.
@@ -73,12 +83,15 @@ pub(super) struct Tools {
     pub(super) context: Arc<Context>,
     pub(super) policy: Arc<Policy>,
     pub(super) now: Tick,
+    /// The hub's idea of now.
+    pub(super) now_ms: Now,
     /// For frames being encoded.
     pub(super) frame: Vec<u8>,
     /// For answers being collected.
     pub(super) answers: Vec<u8>,
     pub(super) text_ok: Counter,
     pub(super) text_fail: Counter,
+    pub(super) text_held: Counter,
     clock: Clock,
     open_public: Gauge,
     open_text: Gauge,
@@ -91,10 +104,12 @@ impl Tools {
         Self {
             policy: context.policy.load_full(),
             now: clock.now(),
+            now_ms: context.now(),
             frame: Vec::new(),
             answers: Vec::new(),
             text_ok: context.metrics.pushes("text", "ok"),
             text_fail: context.metrics.pushes("text", "fail"),
+            text_held: context.metrics.pushes("text", "held"),
             clock,
             open_public: context.metrics.open(Listener::Public),
             open_text: context.metrics.open(Listener::Text),
@@ -106,6 +121,7 @@ impl Tools {
     /// Looks at the clock and at the policy, once a turn.
     pub(super) fn begin_turn(&mut self) {
         self.now = self.clock.now();
+        self.now_ms = self.context.now();
         let policy = self.context.policy.load();
         if !Arc::ptr_eq(&policy, &self.policy) {
             self.policy = Arc::clone(&policy);
@@ -155,7 +171,7 @@ pub(super) struct Slot {
 enum Stage {
     /// A request head is arriving; what there is of it, once it did not come in one piece.
     Head(Role, Option<Box<Partial>>),
-    WebSocket(Dialect, Decoder),
+    WebSocket(Standing, Decoder),
     Text(Box<TextState>),
     /// Nothing but the answer goes out.
     Refused,
@@ -167,32 +183,40 @@ enum Stage {
 #[derive(Debug)]
 struct Partial(Vec<u8>);
 
-/// How a WebSocket speaks.
+/// How far a WebSocket has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dialect {
-    /// It has not said who it is.
+enum Standing {
+    /// It has not said who it is, and has not long to do so.
     Unnamed,
-    /// The article's: it has, and now listens.
-    Plain,
-    /// A conformance suite's.
+    /// In doorbell.v1: it has said hello without a token and waits for the backend to bind it.
+    Unbound,
+    /// It has a uid and gets its messages.
+    Listening,
+    /// A conformance suite's: it gets back what it sends.
     Echo,
 }
+
+/// How long after its token's end a doorbell.v1 connection may say hello with a new one.
+const TOKEN_GRACE: Duration = Duration::from_secs(25);
 
 /// Time a refused connection has to take the answer: short, because whoever is refused may be a crowd.
 const REFUSED_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Slot {
     pub(super) fn begin(
-        connection: Arc<Connection>,
+        mut connection: Arc<Connection>,
         listener: Listener,
         start: Start,
         tools: &mut Tools,
     ) -> (Self, Next) {
+        if let (Start::Upgraded(upgraded), Some(connection)) = (&start, Arc::get_mut(&mut connection)) {
+            connection.dialect = upgraded.dialect;
+        }
         let limits = &tools.policy.limits;
         let (stage, deadline, next) = match start {
             Start::Head(role) => (Stage::Head(role, None), tools.after(limits.head_timeout), Next::Continue),
             Start::Upgraded(_) => (
-                Stage::WebSocket(Dialect::Unnamed, Decoder::new()),
+                Stage::WebSocket(Standing::Unnamed, Decoder::new()),
                 tools.after(limits.first_message_timeout),
                 Next::Continue,
             ),
@@ -214,7 +238,9 @@ impl Slot {
             shut: false,
         };
         let next = match start {
-            Start::Upgraded(mut rest) if !rest.is_empty() => slot.receive(&mut rest, tools),
+            Start::Upgraded(mut upgraded) if !upgraded.read.is_empty() => {
+                slot.receive(&mut upgraded.read, tools)
+            }
             _ => next,
         };
         (slot, next)
@@ -302,7 +328,7 @@ impl Slot {
                 tools.context.metrics.refused(self.listener, "head_timeout");
                 Next::Farewell(head::timeout_answer())
             }
-            Stage::WebSocket(Dialect::Unnamed, _) => {
+            Stage::WebSocket(Standing::Unnamed, _) => {
                 tools.context.metrics.refused(self.listener, "first_message_timeout");
                 Next::Close(CloseCode::SAID_NOTHING, "the first message did not come in time")
             }
@@ -333,10 +359,10 @@ impl Slot {
             Stage::WebSocket(..) => {
                 let window = until.saturating_duration_since(Instant::now());
                 let wait = tools.jitter(window).as_millis();
-                let mut frame = Vec::new();
-                encode_close(CloseCode::DRAINING, &format!("draining; come back in {wait} ms"), &mut frame);
+                let reason = format!("draining; come back in {wait} ms");
+                let wait = u64::try_from(wait).ok();
                 tools.context.metrics.closed(CloseCode::DRAINING.0);
-                Next::Farewell(frame)
+                Next::Farewell(self.connection.farewell(CloseCode::DRAINING, &reason, wait))
             }
             Stage::Refused | Stage::Closing => Next::Continue,
         };
@@ -366,20 +392,21 @@ impl Slot {
                 Next::Farewell(answer)
             }
             Head::Http { peer, skip } => Next::HandOver { read: bytes[skip..].to_vec(), peer },
-            Head::WebSocket { answer, consumed, address, counted } => {
+            Head::WebSocket { answer, dialect, consumed, address, counted } => {
                 // Until it has a uid nobody else holds the connection.
                 if let Some(connection) = Arc::get_mut(&mut self.connection) {
                     connection.address = address;
                     connection.counted = counted;
+                    connection.dialect = dialect;
                 }
                 if self.connection.send(&answer, unbounded()) != Sent::Written {
                     return Next::Gone;
                 }
-                let (dialect, timeout) = match role {
-                    Role::Page => (Dialect::Unnamed, tools.policy.limits.first_message_timeout),
-                    Role::Echo => (Dialect::Echo, tools.policy.limits.ping_interval),
+                let (standing, timeout) = match role {
+                    Role::Page => (Standing::Unnamed, tools.policy.limits.first_message_timeout),
+                    Role::Echo => (Standing::Echo, tools.policy.limits.ping_interval),
                 };
-                self.stage = Stage::WebSocket(dialect, Decoder::new());
+                self.stage = Stage::WebSocket(standing, Decoder::new());
                 self.deadline = tools.after(timeout);
                 self.receive(&mut bytes[consumed..], tools)
             }
@@ -387,7 +414,7 @@ impl Slot {
     }
 
     fn receive_frames(&mut self, mut bytes: &mut [u8], tools: &mut Tools) -> Next {
-        let Stage::WebSocket(dialect, decoder) = &mut self.stage else { return Next::Continue };
+        let Stage::WebSocket(standing, decoder) = &mut self.stage else { return Next::Continue };
         let max_message = tools.policy.limits.message_bytes;
         self.awaiting_pong = false;
         loop {
@@ -401,10 +428,21 @@ impl Slot {
             };
             tools.frame.clear();
             match event {
-                Event::Message { data, .. } if *dialect == Dialect::Unnamed => {
-                    match name(&self.connection, data, tools) {
+                Event::Message { data, .. } if self.connection.dialect == Dialect::V1 => {
+                    match hear(&self.connection, data, standing, &mut self.expires, tools) {
+                        Ok(()) => {}
+                        Err(refusal) => {
+                            tools.context.metrics.refused(self.listener, refusal.reason);
+                            return Next::Close(refusal.code, refusal.reason);
+                        }
+                    }
+                }
+                Event::Message { data, .. } if *standing == Standing::Unnamed => {
+                    // The article's pages get what was held only where the operator has asked for holding.
+                    let held = if tools.policy.hold.is_zero() { CatchUp::Nothing } else { CatchUp::Unsent };
+                    match name(&self.connection, data, held, tools) {
                         Ok(expires) => {
-                            *dialect = Dialect::Plain;
+                            *standing = Standing::Listening;
                             self.expires = expires;
                         }
                         Err(refusal) => {
@@ -413,7 +451,7 @@ impl Slot {
                         }
                     }
                 }
-                Event::Message { kind, data } if *dialect == Dialect::Echo => {
+                Event::Message { kind, data } if *standing == Standing::Echo => {
                     let opcode = match kind {
                         MessageKind::Text => Opcode::Text,
                         MessageKind::Binary => Opcode::Binary,
@@ -425,7 +463,7 @@ impl Slot {
                 Event::Ping(payload) => encode(Opcode::Pong, payload, &mut tools.frame),
                 Event::Close { code, .. } => {
                     // An echo server echoes the code too (RFC 6455 section 5.5.1); the article's answers 1000.
-                    let code = code.filter(|_| *dialect == Dialect::Echo).unwrap_or(CloseCode::NORMAL);
+                    let code = code.filter(|_| *standing == Standing::Echo).unwrap_or(CloseCode::NORMAL);
                     encode_close(code, "", &mut tools.frame);
                     return Next::Farewell(std::mem::take(&mut tools.frame));
                 }
@@ -438,7 +476,7 @@ impl Slot {
                 }
             }
         }
-        if *dialect != Dialect::Unnamed {
+        if *standing != Standing::Unnamed {
             let interval = tools.policy.limits.ping_interval;
             // Between four fifths of the interval and all of it, so that a crowd that came at once is not pinged
             // at once.
@@ -463,27 +501,129 @@ struct Unwelcome {
     reason: &'static str,
 }
 
-/// Finds out who a connection is from its first message, and makes it reachable.
-fn name(connection: &Arc<Connection>, credential: &[u8], tools: &Tools) -> Result<Tick, Unwelcome> {
+/// Whom a credential names, and until when.
+fn identify(credential: &[u8], tools: &Tools) -> Result<(Uid, Tick), Unwelcome> {
     let bad = |reason| Unwelcome { code: CloseCode::BAD_TOKEN, reason };
-    let (uid, expires) = match &tools.policy.identity {
-        Identity::Open => (Uid::from_bytes(credential).map_err(|error| bad(error.reason()))?, Tick::NEVER),
+    match &tools.policy.identity {
+        Identity::Open => {
+            Ok((Uid::from_bytes(credential).map_err(|error| bad(error.reason()))?, Tick::NEVER))
+        }
         Identity::Token(keys) => {
             let now = SystemTime::now();
             let claims = keys.verify(credential, now).map_err(|error| bad(error.reason()))?;
             let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let left = Duration::from_secs(claims.expires).saturating_sub(now);
-            (claims.uid, tools.after(left))
-        }
-    };
-    connection.name(uid);
-    let limit = tools.policy.limits.connections_per_uid as usize;
-    match tools.context.hub.bind(connection, limit) {
-        Ok(()) => Ok(expires),
-        Err(BindError::TooMany { .. } | BindError::Unnamed) => {
-            Err(Unwelcome { code: CloseCode::POLICY, reason: "connections_per_uid" })
+            Ok((claims.uid, tools.after(left)))
         }
     }
+}
+
+/// Finds out who a connection is, and makes it reachable.
+fn name(
+    connection: &Arc<Connection>,
+    credential: &[u8],
+    catch_up: CatchUp,
+    tools: &Tools,
+) -> Result<Tick, Unwelcome> {
+    let (uid, expires) = identify(credential, tools)?;
+    bind(connection, uid, catch_up, tools)?;
+    Ok(expires)
+}
+
+/// Makes a connection reachable as `uid`, welcomed and caught up.
+fn bind(connection: &Arc<Connection>, uid: Uid, catch_up: CatchUp, tools: &Tools) -> Result<(), Unwelcome> {
+    connection.name(uid);
+    let limit = tools.policy.limits.connections_per_uid as usize;
+    let bound = tools.context.hub.bind(connection, limit, catch_up, tools.now_ms, |greeting| {
+        if connection.dialect == Dialect::V1 {
+            connection.begin_after(greeting.seq);
+            welcome(connection, greeting.seq, greeting.recovered, tools);
+        }
+    });
+    bound.map_err(|error| match error {
+        BindError::TooMany { .. } | BindError::Unnamed => {
+            Unwelcome { code: CloseCode::POLICY, reason: "connections_per_uid" }
+        }
+    })
+}
+
+/// Sends a `welcome`. A refusal by the socket shows when the next thing is sent.
+fn welcome(connection: &Connection, seq: u64, recovered: bool, tools: &Tools) {
+    let mut text = Vec::with_capacity(160);
+    let welcome = Welcome {
+        uid: connection.uid().map(Uid::as_str),
+        connection: &connection.id().to_string(),
+        epoch: &tools.context.epoch,
+        seq,
+        recovered,
+        ping_interval: tools.policy.limits.ping_interval.as_secs(),
+    };
+    write_welcome(&welcome, &mut text);
+    let mut frame = Vec::with_capacity(text.len() + 10);
+    encode(Opcode::Text, &text, &mut frame);
+    connection.send(&frame, connection.bound());
+}
+
+/// What a page said in doorbell.v1.
+fn hear(
+    connection: &Arc<Connection>,
+    text: &[u8],
+    standing: &mut Standing,
+    expires: &mut Tick,
+    tools: &mut Tools,
+) -> Result<(), Unwelcome> {
+    let unclear = || Unwelcome { code: CloseCode::POLICY, reason: "not_an_envelope" };
+    match envelope::read(text).map_err(|_| unclear())? {
+        FromPage::Hello { token, resume } => hello(connection, token, resume, standing, expires, tools)?,
+        FromPage::Ack { seq } => {
+            if let (Some(uid), Some((from, to))) = (connection.uid(), connection.acknowledge(seq)) {
+                tools.context.acks.note(uid, from, to);
+            }
+        }
+        FromPage::Ping => {
+            let mut pong = Vec::with_capacity(16);
+            write_pong(&mut pong);
+            encode(Opcode::Text, &pong, &mut tools.frame);
+        }
+        FromPage::Unknown => {}
+    }
+    Ok(())
+}
+
+/// The first hello says who it is and where it left off; a later one brings a new token.
+fn hello(
+    connection: &Arc<Connection>,
+    token: Option<String>,
+    resume: Option<Position>,
+    standing: &mut Standing,
+    expires: &mut Tick,
+    tools: &Tools,
+) -> Result<(), Unwelcome> {
+    let Some(token) = token else {
+        if *standing == Standing::Unnamed {
+            *standing = Standing::Unbound;
+            welcome(connection, 0, true, tools);
+        }
+        return Ok(());
+    };
+    if let (Standing::Listening, Some(uid)) = (*standing, connection.uid()) {
+        let (new, end) = identify(token.as_bytes(), tools)?;
+        if new != *uid {
+            return Err(Unwelcome { code: CloseCode::BAD_TOKEN, reason: "another_uid" });
+        }
+        *expires = end.after(TOKEN_GRACE);
+        welcome(connection, connection.seen().unwrap_or_default(), true, tools);
+        return Ok(());
+    }
+    let catch_up = match resume {
+        None => CatchUp::Unsent,
+        Some(position) if position.epoch == tools.context.epoch => CatchUp::After(position.seq),
+        Some(_) => CatchUp::Lost,
+    };
+    let end = name(connection, token.as_bytes(), catch_up, tools)?;
+    *expires = end.after(TOKEN_GRACE);
+    *standing = Standing::Listening;
+    Ok(())
 }
 
 /// For what a listener's own limits bound already.

@@ -29,10 +29,11 @@ use std::time::Instant;
 use mio::Waker;
 
 use self::acceptor::{Acceptor, Source};
-pub(crate) use self::connection::Connection;
+pub(crate) use self::connection::{Connection, Dialect};
 use self::event_loop::{EventLoop, LoopHandle, NewConnection, Parted};
 pub(crate) use self::life::Role;
 use self::life::Start;
+pub(crate) use self::life::Upgraded;
 use crate::context::Context;
 use crate::metrics::Listener;
 
@@ -116,10 +117,10 @@ impl Io {
 }
 
 impl Loops {
-    /// Takes over a socket the HTTP library has upgraded; `read` came behind the request.
-    pub(crate) fn adopt(&self, socket: TcpStream, address: IpAddr, counted: bool, read: Vec<u8>) {
+    /// Takes over a socket the HTTP library has upgraded.
+    pub(crate) fn adopt(&self, socket: TcpStream, address: IpAddr, counted: bool, upgraded: Upgraded) {
         let Some(home) = self.0.iter().min_by_key(|home| home.load()) else { return };
-        let start = Start::Upgraded(read);
+        let start = Start::Upgraded(upgraded);
         home.add(NewConnection { socket, peer: address, counted, listener: Listener::Public, start });
     }
 

@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use doorbell_hub::Message;
-use doorbell_hub::Sent;
+use doorbell_hub::{Body, Delivered, Post, Sent};
 use doorbell_protocol::frame::{Opcode, encode};
 use doorbell_protocol::line;
 
@@ -16,6 +15,7 @@ use crate::metrics::Listener;
 
 const OK: &[u8] = b"ok\n";
 const FAIL: &[u8] = b"fail\n";
+const HELD: &[u8] = b"held\n";
 
 /// What is remembered of a backend's connection between reads.
 #[derive(Debug)]
@@ -110,14 +110,16 @@ impl TextState {
             Ok(uid) => {
                 tools.frame.clear();
                 encode(Opcode::Text, line, &mut tools.frame);
-                let delivered = tools.context.hub.push(uid.as_str(), &Message::new(&tools.frame));
-                if delivered.written > 0 {
-                    tools.text_ok.inc();
-                    tools.answers.extend_from_slice(OK);
-                } else {
-                    tools.text_fail.inc();
-                    tools.answers.extend_from_slice(FAIL);
-                }
+                let body = Body { id: "", data: line };
+                let post = Post { frame: &tools.frame, body, ttl: tools.policy.hold };
+                let delivered = tools.context.hub.push(uid.as_str(), &post, tools.now_ms);
+                let (count, answer) = match delivered {
+                    Delivered { written: 1.., .. } => (&tools.text_ok, OK),
+                    Delivered { held: 1.., .. } => (&tools.text_held, HELD),
+                    _ => (&tools.text_fail, FAIL),
+                };
+                count.inc();
+                tools.answers.extend_from_slice(answer);
                 Talk::On
             }
             Err(error) => refuse(error.reason(), Talk::On, tools),

@@ -1,0 +1,375 @@
+//! `POST /v1/push` and its kin: what is asked, what is sent, and a truthful answer.
+//!
+//! An `id` names a push for two minutes: whoever repeats it meanwhile gets the first answer and nothing is sent again,
+//! so a backend may retry after a timeout without ringing twice.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use doorbell_hub::{Body as Contents, Delivered, Message, Post};
+use doorbell_protocol::frame::{Opcode, encode};
+use doorbell_protocol::{Uid, json};
+use http::StatusCode;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::OnceCell;
+
+use super::api::{Answer, App, aside, read};
+use super::problem::Problem;
+
+/// Uids one push may name.
+const MAX_UIDS: usize = 10_000;
+/// Pushes one request may hold.
+const MAX_BATCH: usize = 1_000;
+/// From how many uids on a push leaves the thread that serves other requests: it makes a system call for each.
+const MANY_UIDS: usize = 64;
+/// Bytes of an `id`.
+const MAX_ID_BYTES: usize = 128;
+/// How long an `id` is remembered, and how many are.
+const REMEMBERED: Duration = Duration::from_secs(120);
+const MAX_REMEMBERED: usize = 100_000;
+/// The longest a message may wait.
+const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long a push waits for acknowledgements that does not say, and at most.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_ACK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What became of a push.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Pushed {
+    id: String,
+    /// Its number in the uid's sequence, when it has one: it does where a page may resume.
+    seq: Option<u64>,
+    connections: usize,
+    written: usize,
+    acked: usize,
+    held: usize,
+}
+
+impl Pushed {
+    fn new(id: String, delivered: Delivered, acked: usize) -> Self {
+        let Delivered { connections, written, held, seq, .. } = delivered;
+        Self { id, seq: (seq > 0).then_some(seq), connections, written, acked, held }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PushRequest {
+    uid: Option<UidField>,
+    uids: Option<Vec<UidField>>,
+    #[serde(default, deserialize_with = "present")]
+    data: Option<Box<RawValue>>,
+    ttl: Option<Ttl>,
+    id: Option<String>,
+    wait: Option<Wait>,
+    timeout_ms: Option<u64>,
+}
+
+/// A uid as JSON writes it: a string, or an integer that stands for its digits.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a uid is a string or an integer")]
+enum UidField {
+    Text(String),
+    Unsigned(u64),
+    Signed(i64),
+}
+
+/// Seconds, or a text such as `"90s"`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a ttl is a number of seconds or a text such as \"90s\"")]
+enum Ttl {
+    Seconds(u64),
+    Text(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wait {
+    Written,
+    Acked,
+}
+
+impl UidField {
+    fn uid(&self) -> Answer<Uid> {
+        let uid = match self {
+            Self::Text(text) => Uid::new(text),
+            Self::Unsigned(number) => Uid::new(&number.to_string()),
+            Self::Signed(number) => Uid::new(&number.to_string()),
+        };
+        uid.map_err(|error| Problem::bad_request("uid", error.to_string()))
+    }
+}
+
+impl Ttl {
+    fn duration(&self) -> Answer<Duration> {
+        let duration = match self {
+            Self::Seconds(seconds) => Some(Duration::from_secs(*seconds)),
+            Self::Text(text) => {
+                let at = text.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(text.len());
+                let (number, unit) = text.split_at(at);
+                number.parse().ok().and_then(|number: u64| match unit {
+                    "ms" => Some(Duration::from_millis(number)),
+                    "s" => Some(Duration::from_secs(number)),
+                    "m" => number.checked_mul(60).map(Duration::from_secs),
+                    "h" => number.checked_mul(3_600).map(Duration::from_secs),
+                    _ => None,
+                })
+            }
+        };
+        duration.filter(|ttl| *ttl <= MAX_TTL).ok_or_else(|| {
+            let detail = "`ttl` is a number of seconds or a text such as \"90s\" or \"5m\", up to 7 days";
+            Problem::bad_request("ttl", detail)
+        })
+    }
+}
+
+/// Tells `null`, which is data, from no data at all.
+pub(super) fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Deserialize::deserialize(value).map(Some)
+}
+
+/// The `data` of a push in both dialects.
+#[derive(Debug)]
+pub(super) struct Payload {
+    json: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+impl Payload {
+    /// Plain connections get a string as itself and anything else as compact JSON; envelopes get compact JSON.
+    pub(super) fn new(data: Option<Box<RawValue>>) -> Answer<Self> {
+        let missing = || Problem::bad_request("data", "`data` is missing: a string or any JSON value");
+        let data = data.ok_or_else(missing)?;
+        let mut json = Vec::with_capacity(data.get().len());
+        json::compact_json(data.get(), &mut json);
+        let mut frame = Vec::with_capacity(json.len() + 10);
+        if data.get().starts_with('"') {
+            let text: String = serde_json::from_str(data.get())
+                .map_err(|error| Problem::bad_request("json", format!("`data`: {error}")))?;
+            encode(Opcode::Text, text.as_bytes(), &mut frame);
+        } else {
+            encode(Opcode::Text, &json, &mut frame);
+        }
+        Ok(Self { json, frame })
+    }
+
+    /// As a message that is in nobody's sequence.
+    pub(super) fn message<'a>(&'a self, id: &'a str) -> Message<'a> {
+        Message::with_body(&self.frame, Contents { id, data: &self.json }, 0)
+    }
+
+    fn post<'a>(&'a self, id: &'a str, ttl: Duration) -> Post<'a> {
+        Post { frame: &self.frame, body: Contents { id, data: &self.json }, ttl }
+    }
+}
+
+/// A name for one message that nobody can guess or repeat.
+pub(super) fn message_id() -> Answer<String> {
+    use std::fmt::Write as _;
+    let mut random = [0; 12];
+    getrandom::fill(&mut random).map_err(|error| {
+        tracing::error!(%error, "failed to read randomness");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "random", "the system gives no randomness")
+    })?;
+    Ok(random.iter().fold(String::from("m_"), |mut id, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(id, "{byte:02x}");
+        id
+    }))
+}
+
+/// One push or several.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Raw(Box<RawValue>);
+
+/// `POST /v1/push`
+pub(super) async fn push(State(context): State<App>, body: Body) -> Answer<Response> {
+    let Raw(raw) = read(&context, body).await?;
+    if !raw.get().trim_start().starts_with('[') {
+        return Ok(Json(push_one(&context, parse(raw.get())?).await?).into_response());
+    }
+    let requests: Vec<Box<RawValue>> = parse(raw.get())?;
+    if requests.len() > MAX_BATCH {
+        let detail = format!("a batch has at most {MAX_BATCH} pushes");
+        return Err(Problem::bad_request("batch", detail));
+    }
+    let mut answers = Vec::with_capacity(requests.len());
+    for request in requests {
+        // One that is wrong does not stop the others.
+        let answer = match parse(request.get()) {
+            Ok(request) => push_one(&context, request).await,
+            Err(problem) => Err(problem),
+        };
+        answers.push(match answer {
+            Ok(pushed) => serde_json::to_value(pushed).unwrap_or_default(),
+            Err(problem) => problem.members(),
+        });
+    }
+    Ok(Json(answers).into_response())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Answer<T> {
+    serde_json::from_str(text).map_err(|error| Problem::bad_request("json", format!("the body: {error}")))
+}
+
+async fn push_one(context: &App, request: PushRequest) -> Answer<Pushed> {
+    let payload = Payload::new(request.data)?;
+    let ttl = request.ttl.map_or_else(|| Ok(context.policy.load().ttl), |ttl| ttl.duration())?;
+    let uids = match (request.uid, request.uids) {
+        (Some(uid), None) => vec![uid.uid()?],
+        (None, Some(uids)) if uids.len() > MAX_UIDS => {
+            return Err(Problem::bad_request("uids", format!("`uids` names more than {MAX_UIDS}")));
+        }
+        // Whoever is named twice gets the message once.
+        (None, Some(uids)) => {
+            uids.iter().map(UidField::uid).collect::<Answer<BTreeSet<_>>>()?.into_iter().collect()
+        }
+        _ => return Err(Problem::bad_request("uid", "give either `uid` or `uids`")),
+    };
+    let wait = match (request.wait, &*uids) {
+        (Some(Wait::Acked), [_]) => {
+            let timeout = request.timeout_ms.map_or(ACK_TIMEOUT, Duration::from_millis);
+            Some(timeout.min(MAX_ACK_TIMEOUT))
+        }
+        (Some(Wait::Acked), _) => {
+            return Err(Problem::bad_request("wait", "`wait` can be \"acked\" for a single `uid` only"));
+        }
+        _ => None,
+    };
+    let Some(id) = request.id else {
+        return send(context, message_id()?, uids, payload, ttl, wait).await;
+    };
+    if id.is_empty() || id.len() > MAX_ID_BYTES {
+        return Err(Problem::bad_request("id", format!("an `id` has 1 to {MAX_ID_BYTES} bytes")));
+    }
+    let first = context.remembered.remember(&id, Instant::now());
+    first.get_or_try_init(|| send(context, id, uids, payload, ttl, wait)).await.cloned()
+}
+
+async fn send(
+    context: &App,
+    id: String,
+    uids: Vec<Uid>,
+    payload: Payload,
+    ttl: Duration,
+    wait: Option<Duration>,
+) -> Answer<Pushed> {
+    let waiting = wait.zip(uids.first()).map(|(timeout, uid)| (timeout, context.acks.wait_for(uid)));
+    let delivered = if uids.len() > MANY_UIDS {
+        let (context, id) = (Arc::clone(context), id.clone());
+        aside(move || send_each(&context, &id, &uids, &payload, ttl)).await?
+    } else {
+        send_each(context, &id, &uids, &payload, ttl)
+    };
+    let mut acked = 0;
+    if let Some((timeout, waiting)) = waiting {
+        // A message that waits for its page may still be acknowledged in time.
+        let enough = if delivered.held > 0 { 1 } else { delivered.sequenced };
+        let _ = tokio::time::timeout(timeout, waiting.until(delivered.seq, enough)).await;
+        acked = waiting.count(delivered.seq);
+    }
+    let result = if delivered.written > 0 {
+        "ok"
+    } else if delivered.held > 0 {
+        "held"
+    } else {
+        "fail"
+    };
+    context.metrics.pushes("api", result).inc();
+    Ok(Pushed::new(id, delivered, acked))
+}
+
+fn send_each(context: &App, id: &str, uids: &[Uid], payload: &Payload, ttl: Duration) -> Delivered {
+    let now = context.now();
+    let mut sum = Delivered::default();
+    for uid in uids {
+        sum += context.hub.push(uid.as_str(), &payload.post(id, ttl), now);
+    }
+    if uids.len() > 1 {
+        // Each uid has a sequence of its own.
+        sum.seq = 0;
+    }
+    sum
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupPushRequest {
+    #[serde(default, deserialize_with = "present")]
+    data: Option<Box<RawValue>>,
+    ttl: Option<Ttl>,
+}
+
+/// `POST /v1/groups/{group}/push`
+pub(super) async fn push_group(
+    State(context): State<App>,
+    Path(group): Path<String>,
+    body: Body,
+) -> Answer<Json<Pushed>> {
+    let request: GroupPushRequest = read(&context, body).await?;
+    let payload = Payload::new(request.data)?;
+    let ttl = request.ttl.map_or_else(|| Ok(context.policy.load().ttl), |ttl| ttl.duration())?;
+    let id = message_id()?;
+    let (hub, name) = (Arc::clone(&context), id.clone());
+    let mut delivered =
+        aside(move || hub.hub.push_group(&group, &payload.post(&name, ttl), hub.now())).await?;
+    delivered.seq = 0;
+    let result = if delivered.written > 0 { "ok" } else { "fail" };
+    context.metrics.pushes("group", result).inc();
+    Ok(Json(Pushed::new(id, delivered, 0)))
+}
+
+/// One push by a person at the demonstration page.
+pub(super) fn push_by_hand(context: &App, uid: &str, data: Box<RawValue>) -> Answer<Pushed> {
+    let uid = Uid::new(uid).map_err(|error| Problem::bad_request("uid", error.to_string()))?;
+    let payload = Payload::new(Some(data))?;
+    let id = message_id()?;
+    let ttl = context.policy.load().ttl;
+    let delivered = context.hub.push(uid.as_str(), &payload.post(&id, ttl), context.now());
+    let result = if delivered.written > 0 { "ok" } else { "fail" };
+    context.metrics.pushes("demo", result).inc();
+    Ok(Pushed::new(id, delivered, 0))
+}
+
+/// The answers to pushes that named themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    answers: Mutex<Answers>,
+}
+
+#[derive(Debug, Default)]
+struct Answers {
+    by_id: HashMap<String, Arc<OnceCell<Pushed>>>,
+    /// Oldest first.
+    order: VecDeque<(Instant, String)>,
+}
+
+impl Remembered {
+    /// The answer to the push called `id`: empty for the first to ask, who fills it.
+    fn remember(&self, id: &str, now: Instant) -> Arc<OnceCell<Pushed>> {
+        let mut answers = self.answers.lock();
+        while let Some((since, _)) = answers.order.front() {
+            if now.duration_since(*since) < REMEMBERED && answers.order.len() < MAX_REMEMBERED {
+                break;
+            }
+            if let Some((_, id)) = answers.order.pop_front() {
+                answers.by_id.remove(&id);
+            }
+        }
+        if let Some(answer) = answers.by_id.get(id) {
+            return Arc::clone(answer);
+        }
+        let answer = Arc::<OnceCell<Pushed>>::default();
+        answers.by_id.insert(id.to_owned(), Arc::clone(&answer));
+        answers.order.push_back((now, id.to_owned()));
+        answer
+    }
+}
