@@ -77,8 +77,8 @@ impl Kept {
     }
 
     /// The message again, with its old number.
-    pub(crate) fn message(&self) -> Message<'_> {
-        Message::with_body(&self.frame, Body { id: &self.id, data: &self.data }, self.seq)
+    pub(crate) fn message<'a>(&'a self, epoch: &'a str) -> Message<'a> {
+        Message::with_body(&self.frame, Body { id: &self.id, data: &self.data, epoch }, self.seq)
     }
 
     fn size(&self) -> usize {

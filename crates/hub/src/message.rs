@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use doorbell_protocol::envelope::write_message;
+use doorbell_protocol::envelope::{write_event, write_message};
 use doorbell_protocol::frame::{Opcode, encode};
 
 /// How a connection wants its bytes.
@@ -13,6 +13,10 @@ pub enum Encoding {
     Plain,
     /// A WebSocket text frame with a `doorbell.v1` envelope.
     Envelope,
+    /// A server-sent event with a `doorbell.v1` envelope.
+    Event,
+    /// The envelope alone.
+    Text,
 }
 
 /// A message, borrowed from whoever pushes it.
@@ -29,7 +33,9 @@ pub struct Message<'a> {
     body: Body<'a>,
     /// The message's number in its uid's sequence; 0 for none.
     seq: u64,
+    text: OnceCell<Arc<[u8]>>,
     envelope: OnceCell<Arc<[u8]>>,
+    event: OnceCell<Arc<[u8]>>,
 }
 
 /// What an envelope says of a message.
@@ -39,19 +45,29 @@ pub struct Body<'a> {
     pub id: &'a str,
     /// JSON.
     pub data: &'a [u8],
+    /// Which memory `seq` belongs to.
+    pub epoch: &'a str,
 }
 
 impl<'a> Message<'a> {
     /// Wraps `frame`, the exact bytes for every encoding: for what is no message of a uid's.
     #[must_use]
     pub const fn new(frame: &'a [u8]) -> Self {
-        Self::with_body(frame, Body { id: "", data: b"null" }, 0)
+        Self::with_body(frame, Body { id: "", data: b"null", epoch: "" }, 0)
     }
 
     /// A message that plain connections get as `frame` and others in an envelope; `seq` 0 means that it has no number.
     #[must_use]
     pub const fn with_body(frame: &'a [u8], body: Body<'a>, seq: u64) -> Self {
-        Self { frame, shared: OnceCell::new(), body, seq, envelope: OnceCell::new() }
+        Self {
+            frame,
+            shared: OnceCell::new(),
+            body,
+            seq,
+            text: OnceCell::new(),
+            envelope: OnceCell::new(),
+            event: OnceCell::new(),
+        }
     }
 
     /// Its number in its uid's sequence; 0 for none.
@@ -66,6 +82,8 @@ impl<'a> Message<'a> {
         match encoding {
             Encoding::Plain => self.frame,
             Encoding::Envelope => self.envelope(),
+            Encoding::Event => self.event(),
+            Encoding::Text => self.text(),
         }
     }
 
@@ -75,15 +93,34 @@ impl<'a> Message<'a> {
         match encoding {
             Encoding::Plain => Arc::clone(self.shared.get_or_init(|| Arc::from(self.frame))),
             Encoding::Envelope => Arc::clone(self.envelope()),
+            Encoding::Event => Arc::clone(self.event()),
+            Encoding::Text => Arc::clone(self.text()),
         }
+    }
+
+    fn text(&self) -> &Arc<[u8]> {
+        self.text.get_or_init(|| {
+            let mut text = Vec::with_capacity(self.body.data.len() + 64);
+            write_message((self.seq > 0).then_some(self.seq), self.body.id, self.body.data, &mut text);
+            Arc::from(text)
+        })
+    }
+
+    fn event(&self) -> &Arc<[u8]> {
+        self.event.get_or_init(|| {
+            let text = self.text();
+            let mut event = Vec::with_capacity(text.len() + 64);
+            let position = (self.seq > 0).then_some((self.body.epoch, self.seq));
+            write_event("message", position, text, &mut event);
+            Arc::from(event)
+        })
     }
 
     fn envelope(&self) -> &Arc<[u8]> {
         self.envelope.get_or_init(|| {
-            let mut text = Vec::with_capacity(self.body.data.len() + 64);
-            write_message((self.seq > 0).then_some(self.seq), self.body.id, self.body.data, &mut text);
+            let text = self.text();
             let mut frame = Vec::with_capacity(text.len() + 10);
-            encode(Opcode::Text, &text, &mut frame);
+            encode(Opcode::Text, text, &mut frame);
             Arc::from(frame)
         })
     }

@@ -105,6 +105,8 @@ pub enum BindError {
 /// Every bound connection by uid, and the groups.
 #[derive(Debug)]
 pub struct Hub<O> {
+    /// Which memory of messages this is: another one for each hub.
+    epoch: String,
     hasher: RandomState,
     shards: Box<[Mutex<Shard<O>>]>,
     retention: RwLock<Retention>,
@@ -161,8 +163,11 @@ impl<O: Outbox> Hub<O> {
     /// An empty registry.
     #[must_use]
     pub fn new() -> Self {
+        let hasher = RandomState::new();
         Self {
-            hasher: RandomState::new(),
+            // Keyed by the system's randomness; it need not be a secret, only different.
+            epoch: format!("{:016x}", hasher.hash_one(std::process::id())),
+            hasher,
             shards: (0..SHARDS)
                 .map(|_| Mutex::new(Shard { users: HashTable::new(), mailboxes: HashTable::new() }))
                 .collect(),
@@ -175,6 +180,12 @@ impl<O: Outbox> Hub<O> {
             users: AtomicUsize::new(0),
             groups: Groups::default(),
         }
+    }
+
+    /// The name of this hub's memory, to which its numbers belong.
+    #[must_use]
+    pub fn epoch(&self) -> &str {
+        &self.epoch
     }
 
     /// Sets how much mailboxes keep from now on.
@@ -238,7 +249,7 @@ impl<O: Outbox> Hub<O> {
             }
             for kept in mailbox.kept() {
                 let missed = after.map_or(!kept.written, |after| kept.seq > after);
-                if missed && connection.deliver(&kept.message()) == Sent::Written {
+                if missed && connection.deliver(&kept.message(&self.epoch)) == Sent::Written {
                     kept.written = true;
                 }
             }

@@ -98,7 +98,7 @@ impl World {
                 let index = self.pushed.len();
                 self.pushed.push((uid, ttl, self.now));
                 let data = index.to_string();
-                let body = Body { id: "", data: data.as_bytes() };
+                let body = Body { id: "", data: data.as_bytes(), epoch: "" };
                 let post = Post { frame: data.as_bytes(), body, ttl: Duration::from_millis(ttl) };
                 self.hub.push(&format!("u{uid}"), &post, self.now);
             }
@@ -246,7 +246,7 @@ fn pushes_and_reconnects_on_many_threads_lose_and_repeat_nothing() {
             std::thread::spawn(move || {
                 for number in 0..PUSHES / 2 {
                     let data = (number * 2 + pusher).to_string();
-                    let body = Body { id: "", data: data.as_bytes() };
+                    let body = Body { id: "", data: data.as_bytes(), epoch: "" };
                     let post = Post { frame: data.as_bytes(), body, ttl: Duration::from_secs(3_600) };
                     hub.push("u", &post, 1);
                 }

@@ -118,6 +118,25 @@ pub fn write_message(seq: Option<u64>, id: &str, data: &[u8], out: &mut Vec<u8>)
     out.push(b'}');
 }
 
+/// Appends a server-sent event (WHATWG HTML, "Server-sent events") whose data is `envelope`; `position` is what the
+/// browser says as `Last-Event-ID` when it comes back.
+pub fn write_event(name: &str, position: Option<(&str, u64)>, envelope: &[u8], out: &mut Vec<u8>) {
+    if let Some((epoch, seq)) = position {
+        write(out, format_args!("id: {epoch}:{seq}\n"));
+    }
+    write(out, format_args!("event: {name}\ndata: "));
+    // A carriage return would end the line; in JSON it can only be white space between tokens.
+    out.extend(envelope.iter().map(|byte| if *byte == b'\r' { b' ' } else { *byte }));
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Reads a place in a sequence as server-sent events and long-polls write it, `<epoch>:<seq>`.
+#[must_use]
+pub fn read_position(text: &str) -> Option<Position> {
+    let (epoch, seq) = text.rsplit_once(':')?;
+    (!epoch.is_empty()).then_some(Position { epoch: epoch.to_owned(), seq: seq.parse().ok()? })
+}
+
 /// Appends a `pong`.
 pub fn write_pong(out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"pong\"}");
