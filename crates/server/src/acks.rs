@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use doorbell_protocol::Uid;
 use parking_lot::Mutex;
@@ -22,6 +22,8 @@ pub(crate) struct Acks {
 struct Waiter {
     /// What was acknowledged since it entered, one range (from exclusive, to) for each acknowledgement.
     ranges: Mutex<Vec<(u64, u64)>>,
+    /// The furthest place a long-poll has asked from. Polls are not told apart, so together they count as one.
+    polled: AtomicU64,
     changed: Notify,
 }
 
@@ -54,12 +56,27 @@ impl Acks {
             }
         }
     }
+
+    /// Takes note that a long-poll of `uid` asks for what comes after `seq`.
+    pub(crate) fn note_poll(&self, uid: &Uid, seq: u64) {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        if let Some(waiters) = self.by_uid.lock().get(uid) {
+            for waiter in waiters {
+                waiter.polled.fetch_max(seq, Ordering::SeqCst);
+                waiter.changed.notify_one();
+            }
+        }
+    }
 }
 
 impl Waiting<'_> {
     /// How many connections have acknowledged message `seq` since.
     pub(crate) fn count(&self, seq: u64) -> usize {
-        self.waiter.ranges.lock().iter().filter(|(from, to)| (from + 1..=*to).contains(&seq)).count()
+        let polled = usize::from(seq > 0 && self.waiter.polled.load(Ordering::SeqCst) >= seq);
+        let ranges = self.waiter.ranges.lock();
+        ranges.iter().filter(|(from, to)| (from + 1..=*to).contains(&seq)).count() + polled
     }
 
     /// Returns once at least `enough` connections have acknowledged message `seq`.

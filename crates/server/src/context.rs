@@ -15,6 +15,7 @@ use crate::http::Remembered;
 use crate::io::Connection;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
+use crate::tickets::Tickets;
 
 /// See the module's header. One per server, behind one `Arc`.
 #[derive(Debug)]
@@ -25,10 +26,10 @@ pub(crate) struct Context {
     pub(crate) addresses: Addresses,
     /// Where the event loops send connections that speak ordinary HTTP; unset where nothing serves them.
     pub(crate) http: OnceLock<mpsc::Sender<HttpConnection>>,
-    /// Which memory of messages this is: another one after each start.
-    pub(crate) epoch: String,
     /// Who waits for acknowledgements.
     pub(crate) acks: Acks,
+    /// Credentials on loan to addresses.
+    pub(crate) tickets: Tickets,
     /// What was answered to pushes that may be repeated.
     pub(crate) remembered: Remembered,
     started: Instant,
@@ -42,9 +43,9 @@ impl Context {
         hub.retain(policy.retention);
         Self {
             hub,
-            epoch: epoch(),
             acks: Acks::default(),
             remembered: Remembered::default(),
+            tickets: Tickets::default(),
             started: Instant::now(),
             metrics: Metrics::default(),
             policy: ArcSwap::from_pointee(policy),
@@ -68,21 +69,12 @@ impl Context {
     }
 }
 
-/// A name that no other start of a server will have.
-fn epoch() -> String {
-    use std::hash::BuildHasher as _;
-    // Keyed by the system's randomness; it need not be a secret, only different.
-    format!("{:016x}", std::hash::RandomState::new().hash_one(std::process::id()))
-}
-
 /// A connection on the public listener whose request is not for the event loops.
 #[derive(Debug)]
 pub(crate) struct HttpConnection {
     pub(crate) socket: TcpStream,
     /// What was read of it already: a complete request head and what came with it.
     pub(crate) read: Vec<u8>,
-    /// The other end, as a PROXY header corrected it.
-    pub(crate) peer: IpAddr,
     /// Counts the connection towards its address until dropped.
     pub(crate) counted: Option<Counted>,
 }
@@ -90,26 +82,19 @@ pub(crate) struct HttpConnection {
 /// One connection's place in its address's count, given up on drop.
 #[derive(Debug)]
 pub(crate) struct Counted {
-    context: Option<Arc<Context>>,
+    context: Arc<Context>,
     address: IpAddr,
 }
 
 impl Counted {
     /// Takes charge of a place that was already admitted.
     pub(crate) fn new(context: &Arc<Context>, address: IpAddr) -> Self {
-        Self { context: Some(Arc::clone(context)), address }
-    }
-
-    /// Leaves the place to someone else who will release it.
-    pub(crate) fn hand_on(mut self) {
-        self.context = None;
+        Self { context: Arc::clone(context), address }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some(context) = &self.context {
-            context.addresses.release(self.address);
-        }
+        self.context.addresses.release(self.address);
     }
 }

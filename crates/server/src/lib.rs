@@ -22,6 +22,7 @@ mod origin;
 mod policy;
 mod server;
 pub mod settings;
+mod tickets;
 mod upgrade;
 
 pub use server::{Addresses, DrainReport, EchoServer, ReloadReport, Server, StartError};

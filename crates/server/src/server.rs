@@ -118,7 +118,7 @@ impl Server {
         let io = Io::start(&context, listeners, budget.connections)?;
         let demo = settings.demo.clone();
         let demo = demo.map(|demo| (demo, DemoAddresses { text: addresses.text, api: addresses.api }));
-        let public = Public::new(&context, io.loops(), demo);
+        let public = Public::new(&context, demo);
         let guard = runtime.enter();
         tasks.tracker.spawn(serve_public(receiver, public, tasks.clone(), budget.http));
         let api = tokio::net::TcpListener::from_std(api)?;

@@ -26,6 +26,14 @@ impl Refused {
         Self { status, reason, detail: detail.into(), headers: &[] }
     }
 
+    /// The refusal of a credential.
+    pub(crate) fn unauthorized(reason: &'static str) -> Self {
+        Self {
+            headers: &[("WWW-Authenticate", "Bearer realm=\"doorbell\", error=\"invalid_token\"")],
+            ..Self::new(401, reason, format!("the token is not accepted: {reason}"))
+        }
+    }
+
     /// The response, byte for byte.
     pub(crate) fn answer(&self) -> Vec<u8> {
         refusal(self.status, phrase(self.status), self.reason, self.headers, &self.detail)
@@ -41,16 +49,21 @@ pub(crate) fn grant(upgrade: &Upgrade<'_>, policy: &Policy) -> Result<(Vec<u8>, 
         ..Refused::new(error.status(), error.reason(), error.to_string())
     })?;
     if !policy.origins.allows(upgrade.origin(), upgrade.host()) {
-        let origin = String::from_utf8_lossy(upgrade.origin().unwrap_or_default()).into_owned();
-        let detail = format!(
-            "the origin {origin} is not allowed; add it to public.origins, or load the page from this server's host"
-        );
-        return Err(Refused::new(403, "origin", detail));
+        return Err(origin_refused(upgrade.origin()));
     }
     if upgrade.protocols().any(|protocol| protocol == SUBPROTOCOL) {
         return Ok((accepted.response(Some(SUBPROTOCOL)), Dialect::V1));
     }
     Ok((accepted.response(None), Dialect::Plain))
+}
+
+/// The refusal of a page from an origin that is not allowed.
+pub(crate) fn origin_refused(origin: Option<&[u8]>) -> Refused {
+    let origin = String::from_utf8_lossy(origin.unwrap_or_default()).into_owned();
+    let detail = format!(
+        "the origin {origin} is not allowed; add it to public.origins, or load the page from this server's host"
+    );
+    Refused::new(403, "origin", detail)
 }
 
 /// The refusal of one connection too many from one address.

@@ -148,25 +148,18 @@ fn a_page_says_goodbye_and_is_answered_with_1000() {
 }
 
 #[test]
-fn a_connection_that_spoke_http_first_can_still_become_a_websocket() {
+fn ordinary_http_is_answered_and_the_connection_ends_so_that_the_next_request_is_read_from_its_start() {
     let server = start(settings());
     let mut socket = connect(server.addresses().public);
-    socket.write_all(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n").expect("the server reads");
-    let head = read_head(&mut socket);
-    assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
-    let length = head.to_ascii_lowercase().split_once("content-length: ").expect("a length").1.to_owned();
-    let length: usize = length.split("\r\n").next().expect("a line").parse().expect("a number");
-    std::io::Read::read_exact(&mut socket, &mut vec![0; length]).expect("the body");
-    let mut page = Page::upgrade_on(socket, "");
-    page.text("u");
-    page.sync();
-    assert_eq!(Backend::connect(server.addresses().text).line(r#"{"uid":"u"}"#), "ok");
-    assert_eq!(page.message(), r#"{"uid":"u"}"#);
-    drop(page);
-    eventually("the page to be gone", || {
-        Backend::connect(server.addresses().text).line(r#"{"uid":"u"}"#) == "fail"
+    let pipelined = format!("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n{UPGRADE}\r\n");
+    socket.write_all(pipelined.as_bytes()).expect("the server reads");
+    let answer = support::read_all(&mut socket);
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("connection: close\r\n"), "{answer}");
+    assert!(!answer.contains(" 101 "), "{answer}");
+    eventually("the connection to be gone", || {
+        metric(&server, "doorbell_open_connections{listener=\"public\"}") == 0
     });
-    assert_eq!(metric(&server, "doorbell_open_connections{listener=\"public\"}"), 0);
 }
 
 #[test]

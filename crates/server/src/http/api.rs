@@ -122,7 +122,7 @@ async fn user(State(context): State<App>, Path(uid): Path<String>) -> Answer<Jso
         .filter(|connection| !connection.is_closing())
         .map(|connection| OneConnection {
             id: connection.id().to_string(),
-            transport: "websocket",
+            transport: connection.dialect.transport(),
             dialect: connection.dialect.name(),
             address: connection.address.to_string(),
             since: connection.since,

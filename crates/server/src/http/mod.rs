@@ -4,6 +4,7 @@
 
 mod api;
 mod demo;
+mod page;
 mod problem;
 mod public;
 mod push;
@@ -96,8 +97,9 @@ async fn serve(
         .header_read_timeout(limits.head_timeout)
         // hyper's own least; its buffer also carries bodies.
         .max_buf_size(limits.head_bytes.max(8_192))
-        .serve_connection(TokioIo::new(socket), service)
-        .with_upgrades();
+        // See `public`: there every connection is for one request.
+        .keep_alive(listener == Listener::Api)
+        .serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -131,12 +133,6 @@ pub(crate) struct Rewound {
 impl Rewound {
     pub(crate) const fn new(read: Vec<u8>, socket: TcpStream) -> Self {
         Self { read, used: 0, socket }
-    }
-
-    /// The socket, and what was read of it and not yet asked for.
-    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
-        let rest = self.read.get(self.used..).unwrap_or_default().to_vec();
-        (self.socket, rest)
     }
 }
 

@@ -162,11 +162,11 @@ impl Payload {
 
     /// As a message that is in nobody's sequence.
     pub(super) fn message<'a>(&'a self, id: &'a str) -> Message<'a> {
-        Message::with_body(&self.frame, Contents { id, data: &self.json }, 0)
+        Message::with_body(&self.frame, Contents { id, data: &self.json, epoch: "" }, 0)
     }
 
-    fn post<'a>(&'a self, id: &'a str, ttl: Duration) -> Post<'a> {
-        Post { frame: &self.frame, body: Contents { id, data: &self.json }, ttl }
+    fn post<'a>(&'a self, id: &'a str, epoch: &'a str, ttl: Duration) -> Post<'a> {
+        Post { frame: &self.frame, body: Contents { id, data: &self.json, epoch }, ttl }
     }
 }
 
@@ -291,7 +291,7 @@ fn send_each(context: &App, id: &str, uids: &[Uid], payload: &Payload, ttl: Dura
     let now = context.now();
     let mut sum = Delivered::default();
     for uid in uids {
-        sum += context.hub.push(uid.as_str(), &payload.post(id, ttl), now);
+        sum += context.hub.push(uid.as_str(), &payload.post(id, context.hub.epoch(), ttl), now);
     }
     if uids.len() > 1 {
         // Each uid has a sequence of its own.
@@ -320,7 +320,8 @@ pub(super) async fn push_group(
     let id = message_id()?;
     let (hub, name) = (Arc::clone(&context), id.clone());
     let mut delivered =
-        aside(move || hub.hub.push_group(&group, &payload.post(&name, ttl), hub.now())).await?;
+        aside(move || hub.hub.push_group(&group, &payload.post(&name, hub.hub.epoch(), ttl), hub.now()))
+            .await?;
     delivered.seq = 0;
     let result = if delivered.written > 0 { "ok" } else { "fail" };
     context.metrics.pushes("group", result).inc();
@@ -333,7 +334,8 @@ pub(super) fn push_by_hand(context: &App, uid: &str, data: Box<RawValue>) -> Ans
     let payload = Payload::new(Some(data))?;
     let id = message_id()?;
     let ttl = context.policy.load().ttl;
-    let delivered = context.hub.push(uid.as_str(), &payload.post(&id, ttl), context.now());
+    let delivered =
+        context.hub.push(uid.as_str(), &payload.post(&id, context.hub.epoch(), ttl), context.now());
     let result = if delivered.written > 0 { "ok" } else { "fail" };
     context.metrics.pushes("demo", result).inc();
     Ok(Pushed::new(id, delivered, 0))

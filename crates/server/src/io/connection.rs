@@ -12,11 +12,12 @@ use std::sync::{Arc, OnceLock};
 use doorbell_hub::{Bound, Encoding, Flushed, Message, Outbound, Outbox, Promised, Sent, Sink};
 use doorbell_protocol::Uid;
 use doorbell_protocol::close::CloseCode;
-use doorbell_protocol::envelope::write_bye;
+use doorbell_protocol::envelope::{write_bye, write_event};
 use doorbell_protocol::frame::{Opcode, encode, encode_close};
 use parking_lot::Mutex;
 
 use super::event_loop::LoopHandle;
+use super::stream::Poll;
 
 /// Where a connection lives: its loop, its place there, and which tenant of that place it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,22 +52,36 @@ pub(crate) struct Connection {
     seen: AtomicU64,
     /// In doorbell.v1, the number up to which it has acknowledged everything.
     acked: AtomicU64,
+    /// What a long-poll collects.
+    pub(super) poll: Option<Box<Poll>>,
 }
 
-/// How a WebSocket speaks.
+/// How a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// The article's, and whatever else is no envelope.
     Plain,
-    /// JSON envelopes with resume and acknowledgement.
+    /// doorbell.v1: JSON envelopes with resume and acknowledgement, over a WebSocket.
     V1,
+    /// The same as server-sent events.
+    Events,
+    /// The same by long-poll.
+    Poll,
 }
 
 impl Dialect {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
-            Self::V1 => "doorbell.v1",
+            Self::V1 | Self::Events | Self::Poll => "doorbell.v1",
+        }
+    }
+
+    pub(crate) const fn transport(self) -> &'static str {
+        match self {
+            Self::Plain | Self::V1 => "websocket",
+            Self::Events => "sse",
+            Self::Poll => "poll",
         }
     }
 
@@ -74,6 +89,8 @@ impl Dialect {
         match self {
             Self::Plain => Encoding::Plain,
             Self::V1 => Encoding::Envelope,
+            Self::Events => Encoding::Event,
+            Self::Poll => Encoding::Text,
         }
     }
 }
@@ -113,6 +130,7 @@ impl Connection {
             dialect: Dialect::Plain,
             seen: AtomicU64::new(0),
             acked: AtomicU64::new(0),
+            poll: None,
         }
     }
 
@@ -127,6 +145,12 @@ impl Connection {
 
     pub(super) fn into_socket(self) -> TcpStream {
         self.socket
+    }
+
+    fn note_seen(&self, message: &Message<'_>) {
+        if message.seq() > 0 {
+            self.seen.store(message.seq(), Ordering::Release);
+        }
     }
 
     /// How much may wait for it.
@@ -151,21 +175,42 @@ impl Connection {
     }
 
     /// Takes note of an acknowledgement; the numbers it newly covers, from (exclusive) and to.
-    pub(super) fn acknowledge(&self, seq: u64) -> Option<(u64, u64)> {
+    pub(crate) fn acknowledge(&self, seq: u64) -> Option<(u64, u64)> {
         let to = seq.min(self.seen.load(Ordering::Acquire));
         let from = self.acked.fetch_max(to, Ordering::AcqRel);
         (from < to).then_some((from, to))
     }
 
-    /// What ends it on the wire: in doorbell.v1 a `bye`, then a Close frame in any case.
+    /// A long-poll's answer as things stand; empty when it was given already.
+    pub(super) fn poll_answer(&self, bye: Option<&[u8]>) -> Vec<u8> {
+        self.poll.as_ref().map_or_else(Vec::new, |poll| poll.answer(self.home.epoch(), bye))
+    }
+
+    /// Answers a long-poll and ends it, from any thread.
+    pub(super) fn answer_poll(&self) {
+        let answer = self.poll_answer(None);
+        if !answer.is_empty() {
+            self.finish_after_queue(&answer);
+            self.home.closing(self.id);
+        }
+    }
+
+    /// What ends it on the wire: in doorbell.v1 a `bye`, on a WebSocket a Close frame.
     pub(super) fn farewell(&self, code: CloseCode, reason: &str, retry_after_ms: Option<u64>) -> Vec<u8> {
         let mut farewell = Vec::with_capacity(64);
-        if self.dialect == Dialect::V1 {
-            let mut bye = Vec::with_capacity(96);
+        let mut bye = Vec::with_capacity(96);
+        if self.dialect != Dialect::Plain {
             write_bye(code, reason, retry_after_ms, &mut bye);
-            encode(Opcode::Text, &bye, &mut farewell);
         }
-        encode_close(code, reason, &mut farewell);
+        match self.dialect {
+            Dialect::Plain => encode_close(code, reason, &mut farewell),
+            Dialect::V1 => {
+                encode(Opcode::Text, &bye, &mut farewell);
+                encode_close(code, reason, &mut farewell);
+            }
+            Dialect::Events => write_event("bye", None, &bye, &mut farewell),
+            Dialect::Poll => farewell = self.poll_answer(Some(&bye)),
+        }
         farewell
     }
 
@@ -236,14 +281,21 @@ impl Outbox for Connection {
     }
 
     fn deliver(&self, message: &Message<'_>) -> Sent {
+        if let Some(poll) = &self.poll {
+            let Some(answer) = poll.take(message) else { return Sent::Closed };
+            self.home.count_written();
+            self.note_seen(message);
+            if answer {
+                self.answer_poll();
+            }
+            return Sent::Written;
+        }
         let encoding = self.dialect.encoding();
         let sent = self.outbound.lock().send(&Socket(&self.socket), message, encoding, self.home.bound());
         match sent {
             Sent::Written => {
                 self.home.count_written();
-                if message.seq() > 0 {
-                    self.seen.store(message.seq(), Ordering::Release);
-                }
+                self.note_seen(message);
             }
             Sent::Full => {
                 self.home.count_slow();
@@ -255,6 +307,6 @@ impl Outbox for Connection {
     }
 
     fn seen(&self) -> Option<u64> {
-        (self.dialect == Dialect::V1).then(|| self.seen.load(Ordering::Acquire))
+        (self.dialect != Dialect::Plain).then(|| self.seen.load(Ordering::Acquire))
     }
 }

@@ -118,6 +118,11 @@ impl LoopHandle {
         self.context.metrics.dropped("too_slow", promised.messages);
     }
 
+    /// The name of the memory that messages' numbers belong to.
+    pub(super) fn epoch(&self) -> &str {
+        self.context.hub.epoch()
+    }
+
     /// Takes over the bounds of a new policy.
     pub(super) fn adopt(&self, policy: &Policy) {
         self.queue_bytes.store(policy.limits.queue_bytes, Ordering::Relaxed);
@@ -288,7 +293,7 @@ impl EventLoop {
             new.counted,
             u32::try_from(since).unwrap_or(u32::MAX),
         ));
-        let (slot, next) = Slot::begin(connection, new.listener, new.start, &mut self.tools);
+        let (slot, next) = Slot::begin(connection, new.listener, new.start, &self.tools);
         self.tools.open(new.listener).inc();
         entry.insert(slot);
         self.apply(token, next);
@@ -358,7 +363,7 @@ impl EventLoop {
                 slot.connection.finish_after_queue(&bytes);
                 self.closing(token);
             }
-            Next::HandOver { read, peer } => self.hand_over(token, read, peer),
+            Next::HandOver { read } => self.hand_over(token, read),
             Next::Gone => self.remove(token),
         }
     }
@@ -400,7 +405,7 @@ impl EventLoop {
     }
 
     /// Gives a connection that speaks ordinary HTTP to those who serve that.
-    fn hand_over(&mut self, token: usize, read: Vec<u8>, peer: IpAddr) {
+    fn hand_over(&mut self, token: usize, read: Vec<u8>) {
         let Some(slot) = self.slots.try_remove(token) else { return };
         self.tools.open(slot.listener).dec();
         self.handle.load.fetch_sub(1, Ordering::Relaxed);
@@ -414,8 +419,7 @@ impl EventLoop {
             return;
         }
         let http = self.context.http.get();
-        let given =
-            http.is_some_and(|http| http.try_send(HttpConnection { socket, read, peer, counted }).is_ok());
+        let given = http.is_some_and(|http| http.try_send(HttpConnection { socket, read, counted }).is_ok());
         if !given {
             self.context.metrics.refused(Listener::Public, "http_backlog");
         }

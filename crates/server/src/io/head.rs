@@ -10,9 +10,11 @@ use doorbell_protocol::proxy::{self, ProxyHeader};
 
 use super::connection::Dialect;
 use super::life::{Role, Tools};
+use super::stream::{Asked, Subscription};
 use crate::admission::is_in;
 use crate::client_address::client_address;
-use crate::upgrade::{PATHS, Refused, grant, too_many_from};
+use crate::policy::Policy;
+use crate::upgrade::{PATHS, Refused, grant, origin_refused, too_many_from};
 
 /// Header fields a request may have; browsers send about twenty.
 const MAX_HEADERS: usize = 64;
@@ -26,8 +28,10 @@ pub(super) enum Head {
     Refused { answer: Vec<u8>, reason: &'static str },
     /// A granted upgrade: the answer, how long the request was, and whose connection it is.
     WebSocket { answer: Vec<u8>, dialect: Dialect, consumed: usize, address: IpAddr, counted: bool },
+    /// A request to be told what comes, by server-sent events or a long-poll.
+    Subscribe { subscription: Box<Subscription>, address: IpAddr, counted: bool },
     /// Another request, from `skip` on.
-    Http { peer: IpAddr, skip: usize },
+    Http { skip: usize },
 }
 
 impl From<Refused> for Head {
@@ -64,10 +68,34 @@ pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools:
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
     let fields = || parsed.headers.iter().map(|header| (header.name, header.value));
     let upgrade = Upgrade::from_headers(method, parsed.version.unwrap_or_default(), fields());
-    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if let Some(dialect) = Subscription::dialect_of(method, path).filter(|_| role == Role::Page) {
+        let field = |name: &str| {
+            let mut fields = parsed.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+            fields.next().map(|header| header.value)
+        };
+        let asked = Asked {
+            query,
+            authorization: field("authorization"),
+            last_event_id: field("last-event-id"),
+            origin: field("origin"),
+        };
+        if !policy.origins.allows(asked.origin, upgrade.host()) {
+            return origin_refused(asked.origin).into();
+        }
+        let redeem = |ticket: &str| tools.context.tickets.redeem(ticket);
+        let subscription = match Subscription::read(dialect, &asked, redeem) {
+            Ok(subscription) => Box::new(subscription),
+            Err(refused) => return refused.into(),
+        };
+        return match admit(parsed.headers, peer, counted, tools) {
+            Ok((address, counted)) => Head::Subscribe { subscription, address, counted },
+            Err(refused) => refused.into(),
+        };
+    }
     if !upgrade.is_requested() || !PATHS.contains(&path) {
         return match role {
-            Role::Page => Head::Http { peer, skip },
+            Role::Page => Head::Http { skip },
             Role::Echo => {
                 Refused::new(426, "no_upgrade", "this server only echoes WebSocket messages").into()
             }
@@ -77,20 +105,34 @@ pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools:
         Ok(granted) => granted,
         Err(refused) => return refused.into(),
     };
-    let forwarded = parsed
-        .headers
+    let (address, counted) = match admit(parsed.headers, peer, counted, tools) {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused.into(),
+    };
+    Head::WebSocket { answer, dialect, consumed: skip + end, address, counted }
+}
+
+/// Whose connection it is, and whether it is now counted; `counted` says whether it is already.
+fn admit(
+    headers: &[httparse::Header<'_>],
+    peer: IpAddr,
+    counted: bool,
+    tools: &Tools,
+) -> Result<(IpAddr, bool), Refused> {
+    let Policy { limits, trusted_proxies, .. } = &*tools.policy;
+    let forwarded = headers
         .iter()
         .filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"))
         .map(|header| header.value);
-    let address = client_address(peer, forwarded, trusted);
-    let counted = counted || {
-        let limited = !is_in(&policy.limits.exempt, address);
-        if limited && !tools.context.addresses.admit(address, policy.limits.connections_per_ip) {
-            return too_many_from(address).into();
-        }
-        limited
-    };
-    Head::WebSocket { answer, dialect, consumed: skip + end, address, counted }
+    let address = client_address(peer, forwarded, trusted_proxies);
+    if counted || is_in(&limits.exempt, address) {
+        return Ok((address, counted));
+    }
+    if tools.context.addresses.admit(address, limits.connections_per_ip) {
+        Ok((address, true))
+    } else {
+        Err(too_many_from(address))
+    }
 }
 
 /// The answer to a head that did not come in time.

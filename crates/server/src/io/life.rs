@@ -4,19 +4,22 @@
 //! public:  Head ──► WebSocket(Unnamed) ──► WebSocket(Listening) ──► Closing ──► gone
 //!            │                              (in doorbell.v1 first Unbound; or Echo)
 //!            └────► handed over to HTTP
+//!            ├────► Events, Poll (doorbell.v1 without a WebSocket) ──► Closing ──► gone
 //! text:    Text ──────────────────────────────────────────────────► Closing ──► gone
 //! ```
 //! A [`Slot`] is what the event loop keeps of one connection. Its methods say what happens next as a [`Next`] and
 //! leave the doing to the loop, so this file knows the rules and [`super::event_loop`] the mechanics. An idle
 //! connection holds no buffer and no timer: a word of decoder, a deadline, and the shared [`Connection`].
 
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use doorbell_hub::{BindError, CatchUp, Now, Outbox as _, Sent};
 use doorbell_protocol::close::CloseCode;
-use doorbell_protocol::envelope::{self, FromPage, Position, Welcome, write_pong, write_welcome};
+use doorbell_protocol::envelope::{
+    self, FromPage, Position, Welcome, write_event, write_pong, write_welcome,
+};
 use doorbell_protocol::frame::{Opcode, encode, encode_close};
 use doorbell_protocol::{Decoder, Event, MessageKind, Uid};
 use prometheus_client::metrics::counter::Counter;
@@ -25,30 +28,22 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::clock::{Clock, Tick};
 use super::connection::{Connection, Dialect};
 use super::head::{self, Head};
+use super::stream::{Poll, Subscription, events_head};
 use super::text::TextState;
 use crate::context::Context;
 use crate::metrics::Listener;
 use crate::policy::{Identity, Policy};
+use crate::upgrade::Refused;
 
 /// How a connection comes to its loop.
 #[derive(Debug)]
 pub(super) enum Start {
     /// Public, and nothing read yet; the role is what an upgrade makes of it.
     Head(Role),
-    /// Public, upgraded by the HTTP library.
-    Upgraded(Upgraded),
     /// On the text port.
     Text,
     /// Not welcome: this is the answer.
     Refused(Vec<u8>),
-}
-
-/// A WebSocket that begins.
-#[derive(Debug)]
-pub(crate) struct Upgraded {
-    pub(crate) dialect: Dialect,
-    /// What came right behind the request.
-    pub(crate) read: Vec<u8>,
 }
 
 /// What WebSocket connections of a listener do.
@@ -72,7 +67,7 @@ pub(super) enum Next {
     /// Send what was promised, then these bytes, then hang up.
     Farewell(Vec<u8>),
     /// Give the socket to those who speak ordinary HTTP.
-    HandOver { read: Vec<u8>, peer: IpAddr },
+    HandOver { read: Vec<u8> },
     /// Let go at once.
     Gone,
 }
@@ -172,6 +167,10 @@ enum Stage {
     /// A request head is arriving; what there is of it, once it did not come in one piece.
     Head(Role, Option<Box<Partial>>),
     WebSocket(Standing, Decoder),
+    /// Server-sent events: nothing comes in.
+    Events,
+    /// A long-poll: nothing comes in.
+    Poll,
     Text(Box<TextState>),
     /// Nothing but the answer goes out.
     Refused,
@@ -204,30 +203,22 @@ const REFUSED_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Slot {
     pub(super) fn begin(
-        mut connection: Arc<Connection>,
+        connection: Arc<Connection>,
         listener: Listener,
         start: Start,
-        tools: &mut Tools,
+        tools: &Tools,
     ) -> (Self, Next) {
-        if let (Start::Upgraded(upgraded), Some(connection)) = (&start, Arc::get_mut(&mut connection)) {
-            connection.dialect = upgraded.dialect;
-        }
         let limits = &tools.policy.limits;
         let (stage, deadline, next) = match start {
             Start::Head(role) => (Stage::Head(role, None), tools.after(limits.head_timeout), Next::Continue),
-            Start::Upgraded(_) => (
-                Stage::WebSocket(Standing::Unnamed, Decoder::new()),
-                tools.after(limits.first_message_timeout),
-                Next::Continue,
-            ),
             Start::Text => {
                 let locked = tools.policy.text_key.is_some();
                 let deadline = if locked { tools.after(limits.line_timeout) } else { Tick::NEVER };
                 (Stage::Text(Box::new(TextState::new(locked))), deadline, Next::Continue)
             }
-            Start::Refused(ref answer) => (Stage::Refused, Tick::NEVER, Next::Farewell(answer.clone())),
+            Start::Refused(answer) => (Stage::Refused, Tick::NEVER, Next::Farewell(answer)),
         };
-        let mut slot = Self {
+        let slot = Self {
             connection,
             stage,
             deadline,
@@ -236,12 +227,6 @@ impl Slot {
             awaiting_pong: false,
             ended: false,
             shut: false,
-        };
-        let next = match start {
-            Start::Upgraded(mut upgraded) if !upgraded.read.is_empty() => {
-                slot.receive(&mut upgraded.read, tools)
-            }
-            _ => next,
         };
         (slot, next)
     }
@@ -260,7 +245,7 @@ impl Slot {
                 };
                 next
             }
-            Stage::Refused | Stage::Closing => Next::Continue,
+            Stage::Events | Stage::Poll | Stage::Refused | Stage::Closing => Next::Continue,
         }
     }
 
@@ -343,6 +328,14 @@ impl Slot {
                 encode(Opcode::Ping, &[], &mut tools.frame);
                 self.answer(tools)
             }
+            Stage::Events => {
+                self.deadline = tools.after(tools.policy.limits.ping_interval);
+                tools.frame.clear();
+                // A comment: it keeps proxies from thinking that the stream is dead.
+                tools.frame.extend_from_slice(b":\n\n");
+                self.answer(tools)
+            }
+            Stage::Poll => Next::Farewell(self.connection.poll_answer(None)),
             Stage::Text(_) => {
                 tools.context.metrics.refused(self.listener, "line_timeout");
                 Next::Farewell(b"fail\n".to_vec())
@@ -356,7 +349,7 @@ impl Slot {
         let next = match &self.stage {
             Stage::Head(..) => Next::Gone,
             Stage::Text(_) => Next::Farewell(Vec::new()),
-            Stage::WebSocket(..) => {
+            Stage::WebSocket(..) | Stage::Events | Stage::Poll => {
                 let window = until.saturating_duration_since(Instant::now());
                 let wait = tools.jitter(window).as_millis();
                 let reason = format!("draining; come back in {wait} ms");
@@ -391,7 +384,14 @@ impl Slot {
                 tools.context.metrics.refused(self.listener, reason);
                 Next::Farewell(answer)
             }
-            Head::Http { peer, skip } => Next::HandOver { read: bytes[skip..].to_vec(), peer },
+            Head::Subscribe { subscription, address, counted } => {
+                if let Some(connection) = Arc::get_mut(&mut self.connection) {
+                    connection.address = address;
+                    connection.counted = counted;
+                }
+                self.subscribe(*subscription, tools)
+            }
+            Head::Http { skip } => Next::HandOver { read: bytes[skip..].to_vec() },
             Head::WebSocket { answer, dialect, consumed, address, counted } => {
                 // Until it has a uid nobody else holds the connection.
                 if let Some(connection) = Arc::get_mut(&mut self.connection) {
@@ -410,6 +410,50 @@ impl Slot {
                 self.deadline = tools.after(timeout);
                 self.receive(&mut bytes[consumed..], tools)
             }
+        }
+    }
+
+    /// Lets in an event stream or a long-poll.
+    fn subscribe(&mut self, subscription: Subscription, tools: &Tools) -> Next {
+        let Subscription { dialect, credential, resume, wait, allow_origin } = subscription;
+        let (uid, expires) = match identify(&credential, tools) {
+            Ok(identified) => identified,
+            Err(refusal) => {
+                tools.context.metrics.refused(self.listener, refusal.reason);
+                return Next::Farewell(Refused::unauthorized(refusal.reason).answer());
+            }
+        };
+        let is_poll = dialect == Dialect::Poll;
+        let head = events_head(allow_origin.as_deref());
+        if let Some(connection) = Arc::get_mut(&mut self.connection) {
+            connection.dialect = dialect;
+            connection.poll = is_poll.then(|| Box::new(Poll::new(allow_origin)));
+        }
+        let place = catch_up(resume.as_ref(), tools);
+        if let (true, Some((uid, position))) = (is_poll, Some(&uid).zip(resume)) {
+            // Asking from there says that what came before has arrived.
+            tools.context.acks.note_poll(uid, position.seq);
+        }
+        if !is_poll {
+            self.connection.send(&head, unbounded());
+            // Nobody answers a comment, so it is the system that must notice when nobody takes it either.
+            let limits = &tools.policy.limits;
+            let patience = limits.ping_interval + limits.pong_timeout;
+            let socket = socket2::SockRef::from(self.connection.socket());
+            if let Err(error) = socket.set_tcp_user_timeout(Some(patience)) {
+                tracing::debug!(%error, "failed to bound the time an event stream may take nothing");
+            }
+        }
+        self.expires = expires;
+        self.deadline = tools.after(if is_poll { wait } else { tools.policy.limits.ping_interval });
+        self.stage = if is_poll { Stage::Poll } else { Stage::Events };
+        if let Err(refusal) = bind(&self.connection, uid, place, tools) {
+            tools.context.metrics.refused(self.listener, refusal.reason);
+            return Next::Close(refusal.code, refusal.reason);
+        }
+        match &self.connection.poll {
+            Some(poll) if poll.caught_up() => Next::Farewell(self.connection.poll_answer(None)),
+            _ => Next::Continue,
         }
     }
 
@@ -535,7 +579,7 @@ fn bind(connection: &Arc<Connection>, uid: Uid, catch_up: CatchUp, tools: &Tools
     connection.name(uid);
     let limit = tools.policy.limits.connections_per_uid as usize;
     let bound = tools.context.hub.bind(connection, limit, catch_up, tools.now_ms, |greeting| {
-        if connection.dialect == Dialect::V1 {
+        if connection.dialect != Dialect::Plain {
             connection.begin_after(greeting.seq);
             welcome(connection, greeting.seq, greeting.recovered, tools);
         }
@@ -553,14 +597,20 @@ fn welcome(connection: &Connection, seq: u64, recovered: bool, tools: &Tools) {
     let welcome = Welcome {
         uid: connection.uid().map(Uid::as_str),
         connection: &connection.id().to_string(),
-        epoch: &tools.context.epoch,
+        epoch: tools.context.hub.epoch(),
         seq,
         recovered,
         ping_interval: tools.policy.limits.ping_interval.as_secs(),
     };
     write_welcome(&welcome, &mut text);
-    let mut frame = Vec::with_capacity(text.len() + 10);
-    encode(Opcode::Text, &text, &mut frame);
+    let mut frame = Vec::with_capacity(text.len() + 48);
+    match (connection.dialect, &connection.poll) {
+        (_, Some(poll)) => return poll.begin(seq, recovered),
+        (Dialect::Events, _) => {
+            write_event("welcome", Some((tools.context.hub.epoch(), seq)), &text, &mut frame);
+        }
+        _ => encode(Opcode::Text, &text, &mut frame),
+    }
     connection.send(&frame, connection.bound());
 }
 
@@ -615,15 +665,19 @@ fn hello(
         welcome(connection, connection.seen().unwrap_or_default(), true, tools);
         return Ok(());
     }
-    let catch_up = match resume {
-        None => CatchUp::Unsent,
-        Some(position) if position.epoch == tools.context.epoch => CatchUp::After(position.seq),
-        Some(_) => CatchUp::Lost,
-    };
-    let end = name(connection, token.as_bytes(), catch_up, tools)?;
+    let end = name(connection, token.as_bytes(), catch_up(resume.as_ref(), tools), tools)?;
     *expires = end.after(TOKEN_GRACE);
     *standing = Standing::Listening;
     Ok(())
+}
+
+/// What a page is to be caught up with, by where it left off.
+fn catch_up(resume: Option<&Position>, tools: &Tools) -> CatchUp {
+    match resume {
+        None => CatchUp::Unsent,
+        Some(position) if position.epoch == tools.context.hub.epoch() => CatchUp::After(position.seq),
+        Some(_) => CatchUp::Lost,
+    }
 }
 
 /// For what a listener's own limits bound already.

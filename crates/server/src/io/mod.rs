@@ -5,7 +5,7 @@
 //! | [`acceptor`] | the listeners, and who may come in |
 //! | [`event_loop`] | a thread's epoll set and its connections |
 //! | [`life`] | the life of a connection: what each stage does with what arrives, and what is due when |
-//! | [`head`], [`text`] | the first bytes of a public connection; the text port's lines |
+//! | [`head`], [`stream`], [`text`] | the first bytes of a public connection; SSE and long-polls; the text port's lines |
 //! | [`connection`] | what other threads may do to a connection |
 //!
 //! Nothing outside knows how readiness is found or where bytes are kept; why it is built this way and what it
@@ -18,10 +18,11 @@ mod connection;
 mod event_loop;
 mod head;
 mod life;
+mod stream;
 mod text;
 
 use std::io;
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -30,10 +31,8 @@ use mio::Waker;
 
 use self::acceptor::{Acceptor, Source};
 pub(crate) use self::connection::{Connection, Dialect};
-use self::event_loop::{EventLoop, LoopHandle, NewConnection, Parted};
+use self::event_loop::{EventLoop, LoopHandle, Parted};
 pub(crate) use self::life::Role;
-use self::life::Start;
-pub(crate) use self::life::Upgraded;
 use crate::context::Context;
 use crate::metrics::Listener;
 
@@ -47,7 +46,7 @@ pub(crate) struct Io {
     waker: Waker,
 }
 
-/// The event loops, for whoever has a connection to give them.
+/// The event loops.
 #[derive(Debug, Clone)]
 pub(crate) struct Loops(Arc<[Arc<LoopHandle>]>);
 
@@ -85,7 +84,7 @@ impl Io {
         Ok(Self { context: Arc::clone(context), loops: Loops(handles), threads, acceptor, waker })
     }
 
-    /// For handing connections to the loops.
+    /// The loops, for what concerns all of them.
     pub(crate) fn loops(&self) -> Loops {
         self.loops.clone()
     }
@@ -117,13 +116,6 @@ impl Io {
 }
 
 impl Loops {
-    /// Takes over a socket the HTTP library has upgraded.
-    pub(crate) fn adopt(&self, socket: TcpStream, address: IpAddr, counted: bool, upgraded: Upgraded) {
-        let Some(home) = self.0.iter().min_by_key(|home| home.load()) else { return };
-        let start = Start::Upgraded(upgraded);
-        home.add(NewConnection { socket, peer: address, counted, listener: Listener::Public, start });
-    }
-
     /// Takes over the bounds of a new policy.
     pub(crate) fn reload(&self, policy: &crate::policy::Policy) {
         for handle in &*self.0 {

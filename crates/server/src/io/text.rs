@@ -110,7 +110,7 @@ impl TextState {
             Ok(uid) => {
                 tools.frame.clear();
                 encode(Opcode::Text, line, &mut tools.frame);
-                let body = Body { id: "", data: line };
+                let body = Body { id: "", data: line, epoch: tools.context.hub.epoch() };
                 let post = Post { frame: &tools.frame, body, ttl: tools.policy.hold };
                 let delivered = tools.context.hub.push(uid.as_str(), &post, tools.now_ms);
                 let (count, answer) = match delivered {

@@ -1,0 +1,187 @@
+//! doorbell.v1 without WebSockets: server-sent events (`GET /v1/events`) and long-polls (`GET /v1/poll`).
+//!
+//! Both are connections of the event loops like any other: while they wait they hold no buffer and no timer. An event
+//! stream has no length and ends with its connection, so that any HTTP/1.0 proxy passes it on; a poll is answered once.
+
+use std::time::Duration;
+
+use doorbell_hub::Message;
+use doorbell_protocol::envelope::{Position, read_position};
+use parking_lot::Mutex;
+
+use super::connection::Dialect;
+use crate::upgrade::Refused;
+
+/// How long a poll waits that does not say, and at most. Proxies often cut after 30 or 60 seconds.
+const WAIT: Duration = Duration::from_secs(25);
+const MAX_WAIT: Duration = Duration::from_secs(55);
+
+/// A request to be told what comes.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) dialect: Dialect,
+    /// A token, or with open identity the uid.
+    pub(super) credential: Vec<u8>,
+    pub(super) resume: Option<Position>,
+    /// How long a poll waits.
+    pub(super) wait: Duration,
+    /// The origin to which the answer is open, when a page of another one asks.
+    pub(super) allow_origin: Option<String>,
+}
+
+/// What a subscription's request says, as its headers and its query do.
+#[derive(Debug, Default)]
+pub(super) struct Asked<'a> {
+    pub(super) query: &'a str,
+    pub(super) authorization: Option<&'a [u8]>,
+    pub(super) last_event_id: Option<&'a [u8]>,
+    pub(super) origin: Option<&'a [u8]>,
+}
+
+impl Subscription {
+    /// The dialect of a path, if it is one of these two.
+    pub(super) fn dialect_of(method: &str, path: &str) -> Option<Dialect> {
+        match (method, path) {
+            ("GET", "/v1/events") => Some(Dialect::Events),
+            ("GET", "/v1/poll") => Some(Dialect::Poll),
+            _ => None,
+        }
+    }
+
+    /// Reads the request. `redeem` turns a ticket into the credential it was given for.
+    pub(super) fn read(
+        dialect: Dialect,
+        asked: &Asked<'_>,
+        redeem: impl FnOnce(&str) -> Option<Vec<u8>>,
+    ) -> Result<Self, Refused> {
+        let parameter = |name: &str| {
+            let pairs = asked.query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
+        };
+        let bearer = asked.authorization.and_then(|value| {
+            let (scheme, token) = value.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii().to_vec())
+        });
+        let credential = bearer.or_else(|| parameter("ticket").and_then(redeem));
+        let credential = credential.ok_or_else(|| Refused {
+            headers: &[("WWW-Authenticate", "Bearer realm=\"doorbell\"")],
+            ..Refused::new(
+                401,
+                "credential",
+                "send `Authorization: Bearer TOKEN`, or a fresh ticket as ?ticket=",
+            )
+        })?;
+        let since = match dialect {
+            Dialect::Events => asked.last_event_id.and_then(|id| std::str::from_utf8(id).ok()),
+            _ => None,
+        };
+        let since = since.or_else(|| parameter("since")).filter(|since| !since.is_empty());
+        // What is no place of ours is a place in a memory that is gone.
+        let resume = since
+            .map(|since| read_position(since).unwrap_or_else(|| Position { epoch: String::new(), seq: 0 }));
+        let wait = match parameter("wait").map(str::parse::<u64>) {
+            None => WAIT,
+            Some(Ok(seconds)) => Duration::from_secs(seconds).min(MAX_WAIT),
+            Some(Err(_)) => return Err(Refused::new(400, "wait", "`wait` is a whole number of seconds")),
+        };
+        let allow_origin = asked.origin.map(|origin| String::from_utf8_lossy(origin).into_owned());
+        Ok(Self { dialect, credential, resume, wait, allow_origin })
+    }
+}
+
+/// The head of an event stream's answer.
+pub(super) fn events_head(allow_origin: Option<&str>) -> Vec<u8> {
+    head("text/event-stream", "X-Accel-Buffering: no\r\n", allow_origin)
+}
+
+fn head(kind: &str, more: &str, allow_origin: Option<&str>) -> Vec<u8> {
+    let mut head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nCache-Control: no-store, no-transform\r\n{more}Connection: close\r\n"
+    );
+    if let Some(origin) = allow_origin {
+        // It was checked against the allow-list, and a header value that was parsed holds no line break.
+        head.push_str(&format!("Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n"));
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}
+
+/// What a poll has collected for its one answer.
+#[derive(Debug)]
+pub(super) struct Poll(Mutex<Collected>);
+
+#[derive(Debug)]
+struct Collected {
+    /// Envelopes, separated by commas.
+    messages: Vec<u8>,
+    /// Up to where it has, or will not get, everything.
+    seq: u64,
+    recovered: bool,
+    /// It is still being caught up, so there may be more to come at once.
+    collecting: bool,
+    answered: bool,
+    allow_origin: Option<String>,
+}
+
+impl Poll {
+    pub(super) fn new(allow_origin: Option<String>) -> Self {
+        Self(Mutex::new(Collected {
+            messages: Vec::new(),
+            seq: 0,
+            recovered: true,
+            collecting: true,
+            answered: false,
+            allow_origin,
+        }))
+    }
+
+    pub(super) fn begin(&self, seq: u64, recovered: bool) {
+        let mut collected = self.0.lock();
+        collected.seq = seq;
+        collected.recovered = recovered;
+    }
+
+    /// Takes a message; whether it was taken and, if so, whether the poll is now to be answered.
+    pub(super) fn take(&self, message: &Message<'_>) -> Option<bool> {
+        let mut collected = self.0.lock();
+        if collected.answered {
+            return None;
+        }
+        if !collected.messages.is_empty() {
+            collected.messages.push(b',');
+        }
+        collected.messages.extend_from_slice(message.frame(doorbell_hub::Encoding::Text));
+        collected.seq = collected.seq.max(message.seq());
+        Some(!collected.collecting)
+    }
+
+    /// Takes note that all it had missed is here; whether the poll is now to be answered.
+    pub(super) fn caught_up(&self) -> bool {
+        let mut collected = self.0.lock();
+        collected.collecting = false;
+        !collected.messages.is_empty()
+    }
+
+    /// The answer, once. `bye` is an envelope that says why there is no more.
+    pub(super) fn answer(&self, epoch: &str, bye: Option<&[u8]>) -> Vec<u8> {
+        let mut collected = self.0.lock();
+        if std::mem::replace(&mut collected.answered, true) {
+            return Vec::new();
+        }
+        let mut body = b"{\"messages\":[".to_vec();
+        body.append(&mut collected.messages);
+        body.extend_from_slice(
+            format!("],\"next\":\"{epoch}:{}\",\"recovered\":{}", collected.seq, collected.recovered)
+                .as_bytes(),
+        );
+        if let Some(bye) = bye {
+            body.extend_from_slice(b",\"bye\":");
+            body.extend_from_slice(bye);
+        }
+        body.extend_from_slice(b"}\n");
+        let length = format!("Content-Length: {}\r\n", body.len());
+        let mut answer = head("application/json", &length, collected.allow_origin.as_deref());
+        answer.append(&mut body);
+        answer
+    }
+}
