@@ -214,13 +214,15 @@ impl<O: Outbox> Hub<O> {
         }
         let mut greeted = None;
         loop {
-            let found = shard.lock().mailbox(hash, uid.as_str());
+            let (found, siblings) = {
+                let shard = shard.lock();
+                (shard.mailbox(hash, uid.as_str()), shard.user(hash, uid.as_str()))
+            };
             let Some(mailbox) = found else {
-                let recovered = matches!(catch_up, CatchUp::Unsent | CatchUp::Nothing);
                 greeted = greeted.or_else(|| {
-                    let seq = self.horizon.load(Ordering::Acquire);
-                    greet(Greeting { seq, recovered });
-                    Some(seq)
+                    let greeting = self.greeting_without_mailbox(siblings.as_ref(), catch_up);
+                    greet(greeting);
+                    Some(greeting.seq)
                 });
                 let mut shard = shard.lock();
                 if shard.mailbox(hash, uid.as_str()).is_some() {
@@ -255,6 +257,22 @@ impl<O: Outbox> Hub<O> {
             }
             mailbox.touch(now, &self.retention.read());
             return self.admit(&mut shard.lock(), hash, connection, limit);
+        }
+    }
+
+    /// Without a mailbox nothing waits. Whether something was missed is known only while another connection that can
+    /// resume is there, typically the one this page has just lost and the server has not: since that one was greeted
+    /// nothing was sent that could have waited.
+    fn greeting_without_mailbox(&self, siblings: Option<&User<O>>, catch_up: CatchUp) -> Greeting {
+        let horizon = self.horizon.load(Ordering::Acquire);
+        match (catch_up, siblings.filter(|user| user.is_sequenced())) {
+            (CatchUp::Unsent | CatchUp::Nothing, _) => Greeting { seq: horizon, recovered: true },
+            (CatchUp::After(seq), Some(user)) => {
+                let (floor, last) = user.numbers(horizon);
+                let recovered = (floor..=last).contains(&seq);
+                Greeting { seq: if recovered { seq } else { horizon }, recovered }
+            }
+            (CatchUp::After(_), None) | (CatchUp::Lost, _) => Greeting { seq: horizon, recovered: false },
         }
     }
 

@@ -52,9 +52,14 @@ struct Client {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Push { uid: usize, ttl: u64 },
+    Push {
+        uid: usize,
+        ttl: u64,
+    },
     Connect(usize),
     Leave(usize),
+    /// Comes back before the old connection is known to be gone.
+    Overlap(usize),
     Pass(u64),
 }
 
@@ -64,6 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(uid, ttl)| Step::Push { uid, ttl }),
         4 => (0..4usize).prop_map(Step::Connect),
         3 => (0..4usize).prop_map(Step::Leave),
+        2 => (0..4usize).prop_map(Step::Overlap),
         2 => (1..400u64).prop_map(Step::Pass),
     ]
 }
@@ -111,6 +117,14 @@ impl World {
                 }
             }
             Step::Connect(_) => {}
+            Step::Overlap(client) => {
+                self.take(client);
+                if let Some(old) = self.clients[client].connection.take() {
+                    self.clients[client].left_at = self.now;
+                    self.connect(client);
+                    assert!(self.hub.unbind(&old, self.now));
+                }
+            }
             Step::Pass(time) => {
                 self.now += time;
                 self.hub.sweep(self.now);

@@ -2,56 +2,13 @@
 
 mod support;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::Write as _;
 use std::time::Duration;
 
 use doorbell_server::Server;
 use doorbell_server::settings::IdentityMode;
 use serde_json::{Value, json};
-use support::{api, connect, eventually, read_head, request, settings, start};
-
-/// An event stream.
-struct Events(TcpStream);
-
-impl Events {
-    fn open(server: &Server, uid: &str, headers: &str) -> (Self, String, Value) {
-        let mut socket = connect(server.addresses().public);
-        let ask =
-            format!("GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {uid}\r\n{headers}\r\n");
-        socket.write_all(ask.as_bytes()).expect("the server reads");
-        let head = read_head(&mut socket);
-        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-        let mut events = Self(socket);
-        let (name, id, welcome) = events.next();
-        assert_eq!(name, "welcome");
-        (events, id.expect("a place"), welcome)
-    }
-
-    /// The next event's name, id and data; comments are skipped.
-    fn next(&mut self) -> (String, Option<String>, Value) {
-        let (mut name, mut id, mut data) = (String::new(), None, Value::Null);
-        loop {
-            let line = self.line();
-            match line.split_once(": ") {
-                Some(("event", value)) => name = value.to_owned(),
-                Some(("id", value)) => id = Some(value.to_owned()),
-                Some(("data", value)) => data = serde_json::from_str(value).expect("JSON"),
-                _ if line.is_empty() && !name.is_empty() => return (name, id, data),
-                _ => assert!(line.is_empty() || line.starts_with(':'), "{line:?}"),
-            }
-        }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while self.0.read(&mut byte).expect("a byte in time") == 1 && byte[0] != b'\n' {
-            line.push(byte[0]);
-        }
-        String::from_utf8(line).expect("text")
-    }
-}
+use support::{Events, api, connect, eventually, read_head, request, settings, start};
 
 fn push(server: &Server, body: &Value) -> Value {
     let (status, answer) = api(server, "POST", "/v1/push", &body.to_string());
@@ -70,7 +27,7 @@ fn poll(server: &Server, uid: &str, query: &str) -> Value {
 #[test]
 fn events_arrive_and_a_stream_resumes_where_it_left_off() {
     let server = start(settings());
-    let (mut events, start, welcome) = Events::open(&server, "u", "");
+    let (mut events, start, welcome) = Events::open(server.addresses().public, "u", "");
     assert_eq!((&welcome["uid"], &welcome["recovered"]), (&json!("u"), &json!(true)));
     assert_eq!(start, format!("{}:{}", welcome["epoch"].as_str().expect("a name"), welcome["seq"]));
     let answer = push(&server, &json!({"uid": "u", "data": {"n": 1}}));
@@ -88,10 +45,11 @@ fn events_arrive_and_a_stream_resumes_where_it_left_off() {
     });
     push(&server, &json!({"uid": "u", "data": 2}));
     push(&server, &json!({"uid": "u", "data": 3}));
-    let (mut events, _, welcome) = Events::open(&server, "u", &format!("Last-Event-ID: {id}\r\n"));
+    let (mut events, _, welcome) =
+        Events::open(server.addresses().public, "u", &format!("Last-Event-ID: {id}\r\n"));
     assert_eq!(welcome["recovered"], true);
     assert_eq!((events.next().2["data"].take(), events.next().2["data"].take()), (json!(2), json!(3)));
-    let (_, _, welcome) = Events::open(&server, "u", "Last-Event-ID: nonsense\r\n");
+    let (_, _, welcome) = Events::open(server.addresses().public, "u", "Last-Event-ID: nonsense\r\n");
     assert_eq!(welcome["recovered"], false);
 
     let (_, body) = api(&server, "GET", "/v1/users/u", "");
@@ -104,7 +62,7 @@ fn events_arrive_and_a_stream_resumes_where_it_left_off() {
 #[test]
 fn streams_acknowledge_by_post_and_polls_by_asking_on() {
     let server = start(settings());
-    let (mut events, _, _) = Events::open(&server, "u", "");
+    let (mut events, _, _) = Events::open(server.addresses().public, "u", "");
     let public = server.addresses().public;
     let acknowledging = std::thread::spawn(move || {
         let seq = events.next().2["seq"].take();
@@ -200,7 +158,7 @@ fn streams_are_kept_alive_and_ended_with_a_reason() {
     let mut settings = settings();
     settings.limits.ping_interval = Duration::from_millis(200);
     let server = start(settings);
-    let (mut events, _, _) = Events::open(&server, "u", "");
+    let (mut events, _, _) = Events::open(server.addresses().public, "u", "");
     assert_eq!((events.line(), events.line()), (":".into(), String::new()), "a comment");
     api(&server, "DELETE", "/v1/users/u/connections", "");
     let (name, _, bye) = events.next();

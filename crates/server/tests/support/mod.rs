@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use doorbell_server::Server;
 use doorbell_server::settings::{ApiKey, IdentityMode, Settings};
+use serde_json::Value;
 
 pub const KEY: &str = "test-api-key-0123456789";
 /// Long enough that only a hang reaches it.
@@ -182,6 +183,48 @@ pub fn read_all(socket: &mut TcpStream) -> String {
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "an end in time"),
     }
     String::from_utf8_lossy(&all).into_owned()
+}
+
+/// An event stream.
+pub struct Events(pub TcpStream);
+
+impl Events {
+    pub fn open(address: SocketAddr, uid: &str, headers: &str) -> (Self, String, Value) {
+        let mut socket = connect(address);
+        let ask =
+            format!("GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {uid}\r\n{headers}\r\n");
+        socket.write_all(ask.as_bytes()).expect("the server reads");
+        let head = read_head(&mut socket);
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let mut events = Self(socket);
+        let (name, id, welcome) = events.next();
+        assert_eq!(name, "welcome");
+        (events, id.expect("a place"), welcome)
+    }
+
+    /// The next event's name, id and data; comments are skipped.
+    pub fn next(&mut self) -> (String, Option<String>, Value) {
+        let (mut name, mut id, mut data) = (String::new(), None, Value::Null);
+        loop {
+            let line = self.line();
+            match line.split_once(": ") {
+                Some(("event", value)) => name = value.to_owned(),
+                Some(("id", value)) => id = Some(value.to_owned()),
+                Some(("data", value)) => data = serde_json::from_str(value).expect("JSON"),
+                _ if line.is_empty() && !name.is_empty() => return (name, id, data),
+                _ => assert!(line.is_empty() || line.starts_with(':'), "{line:?}"),
+            }
+        }
+    }
+
+    pub fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while self.0.read(&mut byte).expect("a byte in time") == 1 && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).expect("text")
+    }
 }
 
 /// A backend on the text port.
