@@ -25,7 +25,7 @@ const READY_WITHIN_MS = 15_000;
  * Starts `doorbell serve` (or `demo`) and waits for its `listening` line.
  *
  * `identity` is `open` unless told otherwise; `config` is the text of a TOML file; `data` keeps a data directory
- * over restarts. Stop it with `stop()`, or hand the test's `t` as `owner` and it stops with the test.
+ * over restarts; `descriptors` is the hard limit on open files. Stop it with `stop()`, or hand the test's `t` as `owner` and it stops with the test.
  */
 export async function startServer(options = {}) {
   const { command = 'serve', identity = 'open', config, args = [], env = {}, owner } = options;
@@ -38,7 +38,9 @@ export async function startServer(options = {}) {
     await writeFile(file, config);
     flags.push('--config', file);
   }
-  const server = start(binary, [command, ...flags, '--data-dir', data, ...args], {
+  const limit = options.descriptors === undefined ? [] : ['prlimit', `--nofile=${options.descriptors}`];
+  const [program, ...words] = [...limit, binary, command, ...flags, '--data-dir', data, ...args];
+  const server = start(program, words, {
     env: { ...ENVIRONMENT, ...env },
   });
   const forget = async () => {

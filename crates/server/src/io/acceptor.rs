@@ -129,6 +129,12 @@ impl Acceptor {
         if held >= self.capacity {
             // No room even for a polite goodbye: what the socket takes at once is what the client hears.
             context.metrics.refused(listener, "capacity");
+            if self.may_complain() {
+                tracing::error!(
+                    connections = held,
+                    "there is no room for more connections; existing ones go on, new ones are refused; raise the descriptor limit (ulimit -n, LimitNOFILE)"
+                );
+            }
             let answer = match listener {
                 Listener::Public => busy("capacity").answer(),
                 Listener::Text | Listener::Api => b"fail\n".to_vec(),
@@ -172,11 +178,19 @@ impl Acceptor {
         }
     }
 
+    /// Whether the last complaint is long enough ago.
+    fn may_complain(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY);
+        if may {
+            self.complained = Some(now);
+        }
+        may
+    }
+
     fn complain(&mut self, error: &io::Error) {
         self.context.metrics.accept_failed();
-        let now = Instant::now();
-        if self.complained.is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY) {
-            self.complained = Some(now);
+        if self.may_complain() {
             tracing::error!(
                 %error,
                 "failed to accept a connection; existing ones go on, new ones wait; raise the descriptor limit (ulimit -n, LimitNOFILE)"
