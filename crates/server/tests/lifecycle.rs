@@ -40,6 +40,22 @@ fn a_token_names_its_uid_and_its_end_ends_the_connection() {
 }
 
 #[test]
+fn the_api_mints_tokens() {
+    let (settings, _) = with_tokens();
+    let server = start(settings);
+    let (status, body) = api(&server, "POST", "/v1/tokens", r#"{"uid":"u","ttl":"5m"}"#);
+    assert_eq!(status, 200, "{body}");
+    let minted: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(minted["expires_in"], 300);
+    let mut page = Page::bind(server.addresses().public, minted["token"].as_str().expect("a token"));
+    assert_eq!(Backend::connect(server.addresses().text).line(r#"{"uid":"u"}"#), "ok");
+    assert_eq!(page.message(), r#"{"uid":"u"}"#);
+    assert_eq!(api(&server, "POST", "/v1/tokens", r#"{"uid":"u","ttl":0}"#).0, 400);
+    let open = start(support::settings());
+    assert_eq!(api(&open, "POST", "/v1/tokens", r#"{"uid":"u"}"#).0, 409);
+}
+
+#[test]
 fn what_is_no_token_is_closed_with_3500() {
     let (settings, keys) = with_tokens();
     let server = start(settings);

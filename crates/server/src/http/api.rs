@@ -6,12 +6,13 @@
 //! | `POST /v1/broadcast` | to every connection |
 //! | `GET /v1/users/{uid}` | who is there, on what, since when |
 //! | `DELETE /v1/users/{uid}/connections` | closes them with 3501 |
+//! | `POST /v1/tokens` | mints a connection token |
 //! | `PUT`, `DELETE /v1/groups/{group}/members/{uid}` | membership |
 //! | `POST /v1/groups/{group}/push` | to the connections of a group's members |
 //! | `/healthz`, `/readyz`, `/metrics` | operations, without a key |
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -26,9 +27,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::problem::{Problem, read_json, settle};
-use super::push::{Payload, message_id, present, push, push_group};
+use super::push::{Payload, Ttl, UidField, message_id, present, push, push_group};
 use crate::context::Context;
 use crate::metrics::Listener;
+use crate::policy::Identity;
+
+/// How long a token lasts that is asked for without a time.
+const TOKEN_TTL: Duration = Duration::from_secs(3_600);
 
 pub(super) type App = Arc<Context>;
 pub(super) type Answer<T> = Result<T, Problem>;
@@ -40,6 +45,7 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/broadcast", post(broadcast))
         .route("/v1/users/{uid}", get(user))
         .route("/v1/users/{uid}/connections", delete(kick))
+        .route("/v1/tokens", post(token))
         .route("/v1/groups/{group}/members/{uid}", put(join).delete(leave))
         .route("/v1/groups/{group}/push", post(push_group))
         .fallback(unknown)
@@ -144,6 +150,38 @@ async fn kick(State(context): State<App>, Path(uid): Path<String>) -> Answer<Jso
         connection.close(CloseCode::KICKED, "kicked");
     }
     Ok(Json(Kicked { closed: connections.len() }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenRequest {
+    uid: UidField,
+    ttl: Option<Ttl>,
+}
+
+#[derive(Debug, Serialize)]
+struct Minted {
+    token: String,
+    /// Seconds.
+    expires_in: u64,
+}
+
+async fn token(State(context): State<App>, body: Body) -> Answer<Json<Minted>> {
+    let request: TokenRequest = read(&context, body).await?;
+    let uid = request.uid.uid()?;
+    let ttl = request.ttl.map_or(Ok(TOKEN_TTL), |ttl| ttl.duration())?;
+    if ttl < Duration::from_secs(1) {
+        return Err(Problem::bad_request("ttl", "a token lasts at least one second"));
+    }
+    let policy = context.policy.load_full();
+    let Identity::Token(keys) = &policy.identity else {
+        let detail = "with open identity there are no tokens: the page says its uid itself";
+        return Err(Problem::new(StatusCode::CONFLICT, "open_identity", detail));
+    };
+    let token = keys
+        .mint(&uid, ttl, SystemTime::now())
+        .map_err(|error| Problem::new(StatusCode::CONFLICT, "public_key", error.to_string()))?;
+    Ok(Json(Minted { token, expires_in: ttl.as_secs() }))
 }
 
 #[derive(Debug, Serialize)]

@@ -75,7 +75,7 @@ pub(super) struct PushRequest {
 /// A uid as JSON writes it: a string, or an integer that stands for its digits.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "a uid is a string or an integer")]
-enum UidField {
+pub(super) enum UidField {
     Text(String),
     Unsigned(u64),
     Signed(i64),
@@ -84,7 +84,7 @@ enum UidField {
 /// Seconds, or a text such as `"90s"`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "a ttl is a number of seconds or a text such as \"90s\"")]
-enum Ttl {
+pub(super) enum Ttl {
     Seconds(u64),
     Text(String),
 }
@@ -97,7 +97,7 @@ enum Wait {
 }
 
 impl UidField {
-    fn uid(&self) -> Answer<Uid> {
+    pub(super) fn uid(&self) -> Answer<Uid> {
         let uid = match self {
             Self::Text(text) => Uid::new(text),
             Self::Unsigned(number) => Uid::new(&number.to_string()),
@@ -108,7 +108,7 @@ impl UidField {
 }
 
 impl Ttl {
-    fn duration(&self) -> Answer<Duration> {
+    pub(super) fn duration(&self) -> Answer<Duration> {
         let duration = match self {
             Self::Seconds(seconds) => Some(Duration::from_secs(*seconds)),
             Self::Text(text) => {
