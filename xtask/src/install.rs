@@ -23,6 +23,12 @@ const FOR_OUTSIDE: &[Need] = &[
     Need { program: "nginx", package: "nginx-light" },
 ];
 
+const FOR_PHP: &[Need] = &[
+    Need { program: "php", package: "php-cli" },
+    Need { program: "phpunit", package: "phpunit" },
+    Need { program: "composer", package: "composer" },
+];
+
 const FOR_CONFORMANCE: &[Need] = &[Need { program: "python3", package: "python3" }];
 
 /// The suite that kosoku's checker in `tests/conformance` was written for.
@@ -42,6 +48,14 @@ pub(crate) fn for_outside() -> anyhow::Result<()> {
         must(program("npm").arg("ci").current_dir(&tests))?;
     }
     Ok(())
+}
+
+/// Everything the PHP client's tests need.
+///
+/// # Errors
+/// As [`for_outside`].
+pub(crate) fn for_php() -> anyhow::Result<()> {
+    packages(missing(FOR_PHP))
 }
 
 /// Everything the WebSocket conformance suite needs; answers where its program is.

@@ -40,6 +40,18 @@ impl Tally {
         tally
     }
 
+    /// Reads the outermost suite of a JUnit report, as PHPUnit writes it:
+    /// `<testsuite tests="140" errors="0" warnings="0" failures="0" skipped="1" …>`.
+    pub(crate) fn of_junit(report: &str) -> Self {
+        let suite = report.lines().find(|line| line.trim_start().starts_with("<testsuite ")).unwrap_or("");
+        let count = |name: &str| -> u64 {
+            let (_, rest) = suite.split_once(&format!(" {name}=\"")).unwrap_or_default();
+            rest.split('"').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+        };
+        let failed = count("errors") + count("failures") + count("warnings");
+        Self { passed: count("tests").saturating_sub(failed + count("skipped")), failed }
+    }
+
     /// A suite whose runner says it failed has at least one failure.
     pub(crate) fn with_status(self, succeeded: bool) -> Self {
         if succeeded || self.failed > 0 { self } else { Self { failed: 1, ..self } }
@@ -74,6 +86,15 @@ mod tests {
             tally.add_cargo_line(line);
         }
         assert_eq!(tally.to_string(), "15 passed, 2 failed");
+    }
+
+    #[test]
+    fn a_junit_report_begins_with_its_counts() {
+        let report = "<?xml version=\"1.0\"?>\n<testsuites>\n  <testsuite name=\"\" tests=\"140\" assertions=\"605\" \
+                      errors=\"1\" warnings=\"0\" failures=\"2\" skipped=\"3\" time=\"14\">\n    \
+                      <testsuite name=\"inner\" tests=\"7\">";
+        assert_eq!(Tally::of_junit(report).to_string(), "134 passed, 3 failed");
+        assert_eq!(Tally::of_junit("").to_string(), "0 passed, 0 failed");
     }
 
     #[test]

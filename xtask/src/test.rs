@@ -13,7 +13,7 @@ use crate::install;
 use crate::step::{cargo, must, program, repository, shown, target};
 use crate::tally::Tally;
 
-/// Runs all tests: Rust, the outside world (browser, PHP, sockets) and WebSocket conformance.
+/// Runs all tests: Rust, the outside world (browser, PHP, sockets), the PHP client and WebSocket conformance.
 ///
 /// Installs what they need by apt-get, npm and pip when it is missing. The last line is `N passed, N failed`.
 #[derive(Debug, Args)]
@@ -29,18 +29,21 @@ enum Suite {
     Rust,
     /// `node --test` over tests/: the real binary with sockets, Chromium and PHP.
     Outside,
+    /// PHPUnit over clients/php, against the real binary.
+    Php,
     /// The Autobahn cases against `doorbell echo`.
     Conformance,
 }
 
 /// Runs the suites one after the other; a failed one does not stop the next.
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
-    let all = [Suite::Rust, Suite::Outside, Suite::Conformance];
+    let all = [Suite::Rust, Suite::Outside, Suite::Php, Suite::Conformance];
     let mut sum = Tally::default();
     for suite in all.into_iter().filter(|suite| args.only.is_none_or(|only| only == *suite)) {
         let tally = match suite {
             Suite::Rust => rust(),
             Suite::Outside => outside(),
+            Suite::Php => php(),
             Suite::Conformance => conformance(),
         };
         sum += tally.unwrap_or_else(|error| {
@@ -71,6 +74,21 @@ fn rust() -> anyhow::Result<Tally> {
 fn outside() -> anyhow::Result<Tally> {
     install::for_outside()?;
     node(&["seed", ".", "browser", "torture"], "outside", &[])
+}
+
+fn php() -> anyhow::Result<Tally> {
+    install::for_php()?;
+    must(cargo().args(["build", "--package", "doorbell"]))?;
+    let package = repository().join("clients/php");
+    must(program("composer").args(["validate", "--strict", "--no-interaction"]).current_dir(&package))?;
+    let report = target()?.join("phpunit.xml");
+    let mut command = program("phpunit");
+    command.current_dir(&package).arg(format!("--log-junit={}", report.display()));
+    command.env("DOORBELL_BIN", target()?.join("debug/doorbell"));
+    println!("\n$ {}", shown(&command));
+    let status = command.status().context("failed to start phpunit")?;
+    let report = fs::read_to_string(&report).with_context(|| format!("no report at {}", report.display()))?;
+    Ok(Tally::of_junit(&report).with_status(status.success()))
 }
 
 fn conformance() -> anyhow::Result<Tally> {
