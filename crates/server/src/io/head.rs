@@ -68,7 +68,7 @@ pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools:
     let (method, target) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
     let fields = || parsed.headers.iter().map(|header| (header.name, header.value));
     let upgrade = Upgrade::from_headers(method, parsed.version.unwrap_or_default(), fields());
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = path_and_query(target);
     if let Some(dialect) = Subscription::dialect_of(method, path).filter(|_| role == Role::Page) {
         let field = |name: &str| {
             let mut fields = parsed.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
@@ -110,6 +110,17 @@ pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools:
         Err(refused) => return refused.into(),
     };
     Head::WebSocket { answer, dialect, consumed: skip + end, address, counted }
+}
+
+/// The path and the query of a request target, which a client that takes the server for a proxy writes with scheme and
+/// host (RFC 9112 section 3.2.2).
+fn path_and_query(target: &str) -> (&str, &str) {
+    let relative = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
+        _ => target,
+    };
+    let (path, query) = relative.split_once('?').unwrap_or((relative, ""));
+    (if path.is_empty() { "/" } else { path }, query)
 }
 
 /// Whose connection it is, and whether it is now counted; `counted` says whether it is already.
@@ -178,4 +189,24 @@ fn malformed(what: &str) -> Head {
 
 fn too_large(limit: usize) -> Head {
     Refused::new(431, "head_too_large", format!("the request head is larger than {limit} bytes")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_split_in_both_forms() {
+        for (target, path, query) in [
+            ("/", "/", ""),
+            ("/ws?a=b?c", "/ws", "a=b?c"),
+            ("http://x", "/", ""),
+            ("http://x:1/ws?a", "/ws", "a"),
+            ("https://x?a=/", "/", "a=/"),
+            ("/a://b", "/a://b", ""),
+            ("/v1/poll?since=e:1", "/v1/poll", "since=e:1"),
+        ] {
+            assert_eq!(path_and_query(target), (path, query), "{target}");
+        }
+    }
 }
