@@ -146,6 +146,15 @@ impl Outbound {
         }
     }
 
+    /// Queues bytes without trying the socket, so that nothing leaves before [`Outbound::flush`] is called.
+    pub fn enqueue(&mut self, bytes: &[u8]) {
+        if !self.finished && !bytes.is_empty() {
+            let queue = self.queue.get_or_insert_default();
+            queue.bytes += bytes.len();
+            queue.frames.push_back(Arc::from(bytes));
+        }
+    }
+
     /// Gives the socket what waits, as far as it takes it.
     pub fn flush(&mut self, sink: &impl Sink) -> Flushed {
         /// Frames handed to one gathering write; the kernel's own limit is 1,024 (`IOV_MAX`).

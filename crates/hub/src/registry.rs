@@ -71,6 +71,9 @@ pub struct Greeting {
     pub seq: u64,
     /// Whether it gets everything after the place where it left off.
     pub recovered: bool,
+    /// Whether it is caught up before it is reachable. If not, whoever hears the greeting may think it reachable, so it
+    /// should leave only when [`Hub::bind`] has returned.
+    pub catching_up: bool,
 }
 
 /// What became of a push.
@@ -247,7 +250,8 @@ impl<O: Outbox> Hub<O> {
                 let last = mailbox.last;
                 let unsent = mailbox.kept().find(|kept| !kept.written).map(|kept| kept.seq - 1);
                 let recovered = after.is_some() || catch_up == CatchUp::Unsent;
-                greet(Greeting { seq: after.or(unsent).unwrap_or(last), recovered });
+                let seq = after.or(unsent).unwrap_or(last);
+                greet(Greeting { seq, recovered, catching_up: true });
             }
             for kept in mailbox.kept() {
                 let missed = after.map_or(!kept.written, |after| kept.seq > after);
@@ -266,13 +270,17 @@ impl<O: Outbox> Hub<O> {
     fn greeting_without_mailbox(&self, siblings: Option<&User<O>>, catch_up: CatchUp) -> Greeting {
         let horizon = self.horizon.load(Ordering::Acquire);
         match (catch_up, siblings.filter(|user| user.is_sequenced())) {
-            (CatchUp::Unsent | CatchUp::Nothing, _) => Greeting { seq: horizon, recovered: true },
+            (CatchUp::Unsent | CatchUp::Nothing, _) => {
+                Greeting { seq: horizon, recovered: true, catching_up: false }
+            }
             (CatchUp::After(seq), Some(user)) => {
                 let (floor, last) = user.numbers(horizon);
                 let recovered = (floor..=last).contains(&seq);
-                Greeting { seq: if recovered { seq } else { horizon }, recovered }
+                Greeting { seq: if recovered { seq } else { horizon }, recovered, catching_up: false }
             }
-            (CatchUp::After(_), None) | (CatchUp::Lost, _) => Greeting { seq: horizon, recovered: false },
+            (CatchUp::After(_), None) | (CatchUp::Lost, _) => {
+                Greeting { seq: horizon, recovered: false, catching_up: false }
+            }
         }
     }
 

@@ -251,6 +251,11 @@ impl Connection {
         self.outbound.lock().send(&Socket(&self.socket), &Message::new(bytes), Encoding::Plain, bound)
     }
 
+    /// Queues bytes that may leave only with the next [`Connection::flush`].
+    pub(super) fn enqueue(&self, bytes: &[u8]) {
+        self.outbound.lock().enqueue(bytes);
+    }
+
     pub(super) fn flush(&self) -> Flushed {
         let mut outbound = self.outbound.lock();
         if outbound.is_drained() {

@@ -581,9 +581,16 @@ fn bind(connection: &Arc<Connection>, uid: Uid, catch_up: CatchUp, tools: &Tools
     let bound = tools.context.hub.bind(connection, limit, catch_up, tools.now_ms, |greeting| {
         if connection.dialect != Dialect::Plain {
             connection.begin_after(greeting.seq);
-            welcome(connection, greeting.seq, greeting.recovered, tools);
+            let frame = welcome(connection, greeting.seq, greeting.recovered, tools);
+            if greeting.catching_up {
+                connection.send(&frame, connection.bound());
+            } else {
+                connection.enqueue(&frame);
+            }
         }
     });
+    // A failed socket shows again when it is next read.
+    let _ = connection.flush();
     bound.map_err(|error| match error {
         BindError::TooMany { .. } | BindError::Unnamed => {
             Unwelcome { code: CloseCode::POLICY, reason: "connections_per_uid" }
@@ -591,8 +598,8 @@ fn bind(connection: &Arc<Connection>, uid: Uid, catch_up: CatchUp, tools: &Tools
     })
 }
 
-/// Sends a `welcome`. A refusal by the socket shows when the next thing is sent.
-fn welcome(connection: &Connection, seq: u64, recovered: bool, tools: &Tools) {
+/// A `welcome` as the connection's dialect writes it; nothing for a poll, which has it in its answer.
+fn welcome(connection: &Connection, seq: u64, recovered: bool, tools: &Tools) -> Vec<u8> {
     let mut text = Vec::with_capacity(160);
     let welcome = Welcome {
         uid: connection.uid().map(Uid::as_str),
@@ -605,13 +612,13 @@ fn welcome(connection: &Connection, seq: u64, recovered: bool, tools: &Tools) {
     write_welcome(&welcome, &mut text);
     let mut frame = Vec::with_capacity(text.len() + 48);
     match (connection.dialect, &connection.poll) {
-        (_, Some(poll)) => return poll.begin(seq, recovered),
+        (_, Some(poll)) => poll.begin(seq, recovered),
         (Dialect::Events, _) => {
             write_event("welcome", Some((tools.context.hub.epoch(), seq)), &text, &mut frame);
         }
         _ => encode(Opcode::Text, &text, &mut frame),
     }
-    connection.send(&frame, connection.bound());
+    frame
 }
 
 /// What a page said in doorbell.v1.
@@ -652,7 +659,7 @@ fn hello(
     let Some(token) = token else {
         if *standing == Standing::Unnamed {
             *standing = Standing::Unbound;
-            welcome(connection, 0, true, tools);
+            connection.send(&welcome(connection, 0, true, tools), connection.bound());
         }
         return Ok(());
     };
@@ -662,7 +669,8 @@ fn hello(
             return Err(Unwelcome { code: CloseCode::BAD_TOKEN, reason: "another_uid" });
         }
         *expires = end.after(TOKEN_GRACE);
-        welcome(connection, connection.seen().unwrap_or_default(), true, tools);
+        let frame = welcome(connection, connection.seen().unwrap_or_default(), true, tools);
+        connection.send(&frame, connection.bound());
         return Ok(());
     }
     let end = name(connection, token.as_bytes(), catch_up(resume.as_ref(), tools), tools)?;
