@@ -272,6 +272,21 @@ final class ClientTest extends RealServerTestCase
         self::assertSame(['first', '{"second":true}'], [$page->hear(), $page->hear()]);
     }
 
+    public function testOneRefusedPushOfSeveralDoesNotStopTheOthers(): void
+    {
+        $page = self::page('batch');
+        [$refused, $sent] = self::$server->client()->pushAll([
+            new Push('batch', 'x', ttl: \PHP_INT_MAX),
+            new Push('batch', 'y'),
+        ]);
+
+        self::assertSame(400, $refused->refused?->status);
+        self::assertStringStartsWith('urn:doorbell:', (string) $refused->refused->type);
+        self::assertFalse($refused->reached());
+        self::assertNull($sent->refused);
+        self::assertSame('y', $page->hear());
+    }
+
     /** @dataProvider whatIsRefusedHere */
     #[\PHPUnit\Framework\Attributes\DataProvider('whatIsRefusedHere')]
     public function testRefusesWhatCannotWorkBeforeItIsSent(\Closure $call, string $message): void

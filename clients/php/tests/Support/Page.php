@@ -52,9 +52,11 @@ final class Page
      */
     public static function of(Server $server, string $uid): self
     {
-        $before = \count($server->client()->user($uid)->connections);
+        // By their ids, not their number: one of an earlier page may be about to go.
+        $ids = static fn (): array => array_column($server->client()->user($uid)->connections, 'id');
+        $before = $ids();
         $page = self::open($server, $uid);
-        if (!Until::true(static fn (): bool => \count($server->client()->user($uid)->connections) > $before)) {
+        if (!Until::true(static fn (): bool => array_diff($ids(), $before) !== [])) {
             throw new \RuntimeException("the server does not take up $uid");
         }
 
