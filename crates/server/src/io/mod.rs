@@ -5,6 +5,7 @@
 //! | [`acceptor`] | the listeners, and who may come in |
 //! | [`event_loop`] | a thread's epoll set and its connections |
 //! | [`life`] | the life of a connection: what each stage does with what arrives, and what is due when |
+//! | [`hello`] | how a connection says who it is, and the conversation in doorbell.v1 |
 //! | [`head`], [`stream`], [`text`] | the first bytes of a public connection; SSE and long-polls; the text port's lines |
 //! | [`connection`] | what other threads may do to a connection |
 //!
@@ -17,6 +18,7 @@ mod clock;
 mod connection;
 mod event_loop;
 mod head;
+mod hello;
 mod life;
 mod stream;
 mod text;

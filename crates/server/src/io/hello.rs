@@ -1,0 +1,174 @@
+//! Hello: how a connection says who it is, is bound and welcomed, and what a page says afterwards in doorbell.v1.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use doorbell_hub::{BindError, CatchUp, Outbox as _};
+use doorbell_protocol::Uid;
+use doorbell_protocol::close::CloseCode;
+use doorbell_protocol::envelope::{
+    self, FromPage, Position, Welcome, write_event, write_pong, write_welcome,
+};
+use doorbell_protocol::frame::{Opcode, encode};
+
+use super::clock::Tick;
+use super::connection::{Connection, Dialect};
+use super::life::{Standing, Tools};
+use crate::policy::Identity;
+
+/// How long after its token's end a doorbell.v1 connection may say hello with a new one.
+const TOKEN_GRACE: Duration = Duration::from_secs(25);
+
+/// What is wrong with a first message.
+pub(super) struct Unwelcome {
+    pub(super) code: CloseCode,
+    pub(super) reason: &'static str,
+}
+
+/// Whom a credential names, and until when.
+pub(super) fn identify(credential: &[u8], tools: &Tools) -> Result<(Uid, Tick), Unwelcome> {
+    let bad = |reason| Unwelcome { code: CloseCode::BAD_TOKEN, reason };
+    match &tools.policy.identity {
+        Identity::Open => {
+            Ok((Uid::from_bytes(credential).map_err(|error| bad(error.reason()))?, Tick::NEVER))
+        }
+        Identity::Token(keys) => {
+            let now = SystemTime::now();
+            let claims = keys.verify(credential, now).map_err(|error| bad(error.reason()))?;
+            let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let left = Duration::from_secs(claims.expires).saturating_sub(now);
+            Ok((claims.uid, tools.after(left)))
+        }
+    }
+}
+
+/// Finds out who a connection is, and makes it reachable.
+pub(super) fn name(
+    connection: &Arc<Connection>,
+    credential: &[u8],
+    catch_up: CatchUp,
+    tools: &Tools,
+) -> Result<Tick, Unwelcome> {
+    let (uid, expires) = identify(credential, tools)?;
+    bind(connection, uid, catch_up, tools)?;
+    Ok(expires)
+}
+
+/// Makes a connection reachable as `uid`, welcomed and caught up.
+pub(super) fn bind(
+    connection: &Arc<Connection>,
+    uid: Uid,
+    catch_up: CatchUp,
+    tools: &Tools,
+) -> Result<(), Unwelcome> {
+    connection.name(uid);
+    let limit = tools.policy.limits.connections_per_uid as usize;
+    let bound = tools.context.hub.bind(connection, limit, catch_up, tools.now_ms, |greeting| {
+        if connection.dialect != Dialect::Plain {
+            connection.begin_after(greeting.seq);
+            let frame = welcome(connection, greeting.seq, greeting.recovered, tools);
+            if greeting.catching_up {
+                connection.send(&frame, connection.bound());
+            } else {
+                connection.enqueue(&frame);
+            }
+        }
+    });
+    // A failed socket shows again when it is next read.
+    let _ = connection.flush();
+    bound.map_err(|error| match error {
+        BindError::TooMany { .. } | BindError::Unnamed => {
+            Unwelcome { code: CloseCode::POLICY, reason: "connections_per_uid" }
+        }
+    })
+}
+
+/// A `welcome` as the connection's dialect writes it; nothing for a poll, which has it in its answer.
+fn welcome(connection: &Connection, seq: u64, recovered: bool, tools: &Tools) -> Vec<u8> {
+    let mut text = Vec::with_capacity(160);
+    let welcome = Welcome {
+        uid: connection.uid().map(Uid::as_str),
+        connection: &connection.id().to_string(),
+        epoch: tools.context.hub.epoch(),
+        seq,
+        recovered,
+        ping_interval: tools.policy.limits.ping_interval.as_secs(),
+    };
+    write_welcome(&welcome, &mut text);
+    let mut frame = Vec::with_capacity(text.len() + 48);
+    match (connection.dialect, &connection.poll) {
+        (_, Some(poll)) => poll.begin(seq, recovered),
+        (Dialect::Events, _) => {
+            write_event("welcome", Some((tools.context.hub.epoch(), seq)), &text, &mut frame);
+        }
+        _ => encode(Opcode::Text, &text, &mut frame),
+    }
+    frame
+}
+
+/// What a page said in doorbell.v1.
+pub(super) fn hear(
+    connection: &Arc<Connection>,
+    text: &[u8],
+    standing: &mut Standing,
+    expires: &mut Tick,
+    tools: &mut Tools,
+) -> Result<(), Unwelcome> {
+    let unclear = || Unwelcome { code: CloseCode::POLICY, reason: "not_an_envelope" };
+    match envelope::read(text).map_err(|_| unclear())? {
+        FromPage::Hello { token, resume } => hello(connection, token, resume, standing, expires, tools)?,
+        FromPage::Ack { seq } => {
+            if let (Some(uid), Some((from, to))) = (connection.uid(), connection.acknowledge(seq)) {
+                tools.context.acks.note(uid, from, to);
+            }
+        }
+        FromPage::Ping => {
+            let mut pong = Vec::with_capacity(16);
+            write_pong(&mut pong);
+            encode(Opcode::Text, &pong, &mut tools.frame);
+        }
+        FromPage::Unknown => {}
+    }
+    Ok(())
+}
+
+/// The first hello says who it is and where it left off; a later one brings a new token.
+fn hello(
+    connection: &Arc<Connection>,
+    token: Option<String>,
+    resume: Option<Position>,
+    standing: &mut Standing,
+    expires: &mut Tick,
+    tools: &Tools,
+) -> Result<(), Unwelcome> {
+    let Some(token) = token else {
+        if *standing == Standing::Unnamed {
+            *standing = Standing::Unbound;
+            connection.send(&welcome(connection, 0, true, tools), connection.bound());
+        }
+        return Ok(());
+    };
+    if let (Standing::Listening, Some(uid)) = (*standing, connection.uid()) {
+        let (new, end) = identify(token.as_bytes(), tools)?;
+        if new != *uid {
+            return Err(Unwelcome { code: CloseCode::BAD_TOKEN, reason: "another_uid" });
+        }
+        *expires = end.after(TOKEN_GRACE);
+        let frame = welcome(connection, connection.seen().unwrap_or_default(), true, tools);
+        connection.send(&frame, connection.bound());
+        return Ok(());
+    }
+    let end = name(connection, token.as_bytes(), catch_up(resume.as_ref(), tools), tools)?;
+    *expires = end.after(TOKEN_GRACE);
+    *standing = Standing::Listening;
+    Ok(())
+}
+
+/// What a page is to be caught up with, by where it left off.
+pub(super) fn catch_up(resume: Option<&Position>, tools: &Tools) -> CatchUp {
+    match resume {
+        None => CatchUp::Unsent,
+        Some(position) if position.epoch == tools.context.hub.epoch() => CatchUp::After(position.seq),
+        Some(_) => CatchUp::Lost,
+    }
+}
