@@ -37,6 +37,8 @@ impl CloseCode {
     pub const KICKED: Self = Self(3501);
     /// The first message did not come in time.
     pub const SAID_NOTHING: Self = Self(3502);
+    /// The page waited for the backend to say who it is, and the backend did not in time.
+    pub const NOT_BOUND: Self = Self(3503);
 
     /// Whether a Close frame may carry this code.
     ///

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::acks::Acks;
 use crate::admission::Addresses;
 use crate::http::Remembered;
-use crate::io::Connection;
+use crate::io::{Connection, Directory};
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::tickets::Tickets;
@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) addresses: Addresses,
     /// Where the event loops send connections that speak ordinary HTTP; unset where nothing serves them.
     pub(crate) http: OnceLock<mpsc::Sender<HttpConnection>>,
+    /// Finds connections by their names; set when the loops are there.
+    pub(crate) directory: OnceLock<Directory>,
     /// Who waits for acknowledgements.
     pub(crate) acks: Acks,
     /// Credentials on loan to addresses.
@@ -43,6 +45,7 @@ impl Context {
         hub.retain(policy.retention);
         Self {
             hub,
+            directory: OnceLock::new(),
             acks: Acks::default(),
             remembered: Remembered::default(),
             tickets: Tickets::default(),

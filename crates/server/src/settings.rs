@@ -176,6 +176,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Time from the upgrade to the first message.
     pub first_message_timeout: Duration,
+    /// Time a doorbell.v1 page that said hello without a token has to be bound by the backend.
+    pub unbound_timeout: Duration,
     /// Bytes of one WebSocket message from a page, over all its fragments.
     pub message_bytes: usize,
     /// Bytes of one line on the text port, its line ending included.
@@ -211,6 +213,7 @@ impl Default for Limits {
             head_bytes: 8 * 1024,
             head_timeout: Duration::from_secs(10),
             first_message_timeout: Duration::from_secs(10),
+            unbound_timeout: Duration::from_secs(300),
             message_bytes: 64 * 1024,
             line_bytes: 1024 * 1024,
             body_bytes: 1024 * 1024,

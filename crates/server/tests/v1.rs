@@ -5,54 +5,10 @@ mod support;
 use std::time::Duration;
 
 use doorbell_protocol::Uid;
-use doorbell_server::Server;
 use doorbell_server::identity::TokenKeys;
 use doorbell_server::settings::{IdentityMode, Tokens};
 use serde_json::{Value, json};
-use support::{Backend, Page, api, eventually, settings, start};
-
-const V1: &str = "Sec-WebSocket-Protocol: other, doorbell.v1\r\n";
-
-/// A page that speaks doorbell.v1.
-struct Client(Page);
-
-impl Client {
-    fn connect(server: &Server) -> Self {
-        Self(Page::upgrade(server.addresses().public, V1))
-    }
-
-    /// Says hello as `uid`; the welcome.
-    fn hello(server: &Server, uid: &str, resume: Option<(&str, u64)>) -> (Self, Value) {
-        let mut client = Self::connect(server);
-        let mut hello = json!({"type": "hello", "token": uid});
-        if let Some((epoch, seq)) = resume {
-            hello["resume"] = json!({"epoch": epoch, "seq": seq});
-        }
-        client.say(&hello);
-        let welcome = client.next();
-        assert_eq!(welcome["type"], "welcome", "{welcome}");
-        (client, welcome)
-    }
-
-    fn say(&mut self, message: &Value) {
-        self.0.text(&message.to_string());
-    }
-
-    fn next(&mut self) -> Value {
-        serde_json::from_str(&self.0.message()).expect("an envelope")
-    }
-
-    fn nothing_waits(&mut self) {
-        self.say(&json!({"type": "ping"}));
-        assert_eq!(self.next()["type"], "pong");
-    }
-}
-
-fn push(server: &Server, body: &Value) -> Value {
-    let (status, answer) = api(server, "POST", "/v1/push", &body.to_string());
-    assert_eq!(status, 200, "{answer}");
-    serde_json::from_str(&answer).expect("JSON")
-}
+use support::{Backend, Client, Page, api, eventually, push, settings, start};
 
 #[test]
 fn a_message_comes_in_an_envelope_and_is_the_same_message_on_a_plain_connection() {

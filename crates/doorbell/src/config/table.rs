@@ -272,6 +272,12 @@ pub(crate) static KEYS: &[Key] = &[
         set: |c, v, e| put(&mut c.settings.limits.first_message_timeout, v.duration(WAIT, e)),
     },
     Key {
+        name: "limits.unbound",
+        shown: Default("\"300s\""),
+        doc: "The time a page that said hello without a token has to be bound by the backend; then it is closed with 3503.",
+        set: |c, v, e| put(&mut c.settings.limits.unbound_timeout, v.duration(WAIT, e)),
+    },
+    Key {
         name: "limits.message",
         shown: Default("\"64KiB\""),
         doc: "One WebSocket message from a page, over all its fragments, 1KiB to 1GiB.",

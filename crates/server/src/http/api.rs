@@ -6,6 +6,8 @@
 //! | `POST /v1/broadcast` | to every connection |
 //! | `GET /v1/users/{uid}` | who is there, on what, since when |
 //! | `DELETE /v1/users/{uid}/connections` | closes them with 3501 |
+//! | `GET /v1/connections`, `DELETE /v1/connections/{id}` | the list of all, closes one with 3501 |
+//! | `POST /v1/connections/{id}/bind` | says who a waiting page is |
 //! | `POST /v1/tokens` | mints a connection token |
 //! | `PUT`, `DELETE /v1/groups/{group}/members/{uid}` | membership |
 //! | `POST /v1/groups/{group}/push` | to the connections of a group's members |
@@ -26,6 +28,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::connections::{self, Kicked, OneConnection};
 use super::problem::{Problem, read_json, settle};
 use super::push::{Payload, Ttl, UidField, message_id, present, push, push_group};
 use crate::context::Context;
@@ -45,6 +48,9 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/broadcast", post(broadcast))
         .route("/v1/users/{uid}", get(user))
         .route("/v1/users/{uid}/connections", delete(kick))
+        .route("/v1/connections", get(connections::list))
+        .route("/v1/connections/{id}", delete(connections::close))
+        .route("/v1/connections/{id}/bind", post(connections::bind))
         .route("/v1/tokens", post(token))
         .route("/v1/groups/{group}/members/{uid}", put(join).delete(leave))
         .route("/v1/groups/{group}/push", post(push_group))
@@ -109,16 +115,6 @@ struct User {
     connections: Vec<OneConnection>,
 }
 
-#[derive(Debug, Serialize)]
-struct OneConnection {
-    id: String,
-    transport: &'static str,
-    dialect: &'static str,
-    address: String,
-    /// Unix seconds.
-    since: u32,
-}
-
 async fn user(State(context): State<App>, Path(uid): Path<String>) -> Answer<Json<User>> {
     let uid = valid_uid(&uid)?;
     let connections: Vec<_> = context
@@ -126,20 +122,9 @@ async fn user(State(context): State<App>, Path(uid): Path<String>) -> Answer<Jso
         .connections_of(uid.as_str())
         .iter()
         .filter(|connection| !connection.is_closing())
-        .map(|connection| OneConnection {
-            id: connection.id().to_string(),
-            transport: connection.dialect.transport(),
-            dialect: connection.dialect.name(),
-            address: connection.address.to_string(),
-            since: connection.since,
-        })
+        .map(OneConnection::of)
         .collect();
     Ok(Json(User { uid: uid.to_string(), online: !connections.is_empty(), connections }))
-}
-
-#[derive(Debug, Serialize)]
-struct Kicked {
-    closed: usize,
 }
 
 async fn kick(State(context): State<App>, Path(uid): Path<String>) -> Answer<Json<Kicked>> {

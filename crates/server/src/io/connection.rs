@@ -19,17 +19,50 @@ use parking_lot::Mutex;
 use super::event_loop::LoopHandle;
 use super::stream::Poll;
 
-/// Where a connection lives: its loop, its place there, and which tenant of that place it is.
+/// Where a connection lives: its loop (8 bits), which tenant of its place there it is (32, random), and that place (24).
+///
+/// The backend may bind a page by this name, so nobody should guess another's, and a name whose connection has gone
+/// should not come to mean the next one in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct ConnectionId {
-    pub(super) home: u8,
-    pub(super) generation: u16,
-    pub(super) token: u32,
+pub(crate) struct ConnectionId(u64);
+
+impl ConnectionId {
+    /// Places a loop can have.
+    pub(super) const PLACES: usize = 1 << 24;
+
+    /// `None` when the place is not one of [`ConnectionId::PLACES`].
+    pub(super) fn new(home: u8, generation: u32, token: usize) -> Option<Self> {
+        let token = u64::try_from(token).ok().filter(|_| token < Self::PLACES)?;
+        Some(Self(u64::from(home) << 56 | u64::from(generation) << 24 | token))
+    }
+
+    /// Reads what [`std::fmt::Display`] writes, and nothing else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("c_").filter(|digits| digits.len() == 16)?;
+        let lower = digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        u64::from_str_radix(digits, 16).ok().filter(|_| lower).map(Self)
+    }
+
+    /// The loop's index.
+    pub(super) const fn home(self) -> usize {
+        (self.0 >> 56) as usize
+    }
+
+    /// The place in that loop.
+    pub(super) const fn token(self) -> usize {
+        let [.., a, b, c] = self.0.to_be_bytes();
+        u32::from_be_bytes([0, a, b, c]) as usize
+    }
+
+    /// For comparisons: the order is that of nothing in particular, but always the same.
+    pub(crate) const fn as_u64(self) -> u64 {
+        self.0
+    }
 }
 
 impl std::fmt::Display for ConnectionId {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "c_{:02x}{:04x}{:08x}", self.home, self.generation, self.token)
+        write!(formatter, "c_{:016x}", self.0)
     }
 }
 
@@ -313,5 +346,24 @@ impl Outbox for Connection {
 
     fn seen(&self) -> Option<u64> {
         (self.dialect != Dialect::Plain).then(|| self.seen.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_is_written() {
+        let id = ConnectionId::new(3, 0xdead_beef, 77).expect("a place");
+        assert_eq!((id.home(), id.token()), (3, 77));
+        assert_eq!(id.to_string(), "c_03deadbeef00004d");
+        assert_eq!(ConnectionId::parse("c_03deadbeef00004d"), Some(id));
+        for wrong in
+            ["", "c_", "c_03DEADBEEF00004D", "c_03deadbeef00004", "c_+3deadbeef00004d", "03deadbeef00004d"]
+        {
+            assert_eq!(ConnectionId::parse(wrong), None, "{wrong}");
+        }
+        assert_eq!(ConnectionId::new(0, 0, ConnectionId::PLACES), None);
     }
 }

@@ -5,6 +5,7 @@
 //! connection holds none. There are no timers: each slot has the tick of its next deadline, and a sweep over the
 //! slab looks for those that have come.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _};
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
@@ -14,12 +15,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use doorbell_hub::{Bound, Flushed, Outbox as _, Promised};
+use doorbell_protocol::Uid;
 use doorbell_protocol::close::CloseCode;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use parking_lot::Mutex;
 use slab::Slab;
+use tokio::sync::oneshot;
 
 use super::clock::{Clock, TICK, Tick};
 use super::connection::{Connection, ConnectionId};
@@ -41,8 +44,48 @@ pub(super) enum Command {
     Add(NewConnection),
     /// Another thread has ended this connection's outgoing side.
     Closing(ConnectionId),
+    /// The backend says who this waiting page is.
+    Bind(ConnectionId, Uid, oneshot::Sender<Result<Arc<Connection>, Unbindable>>),
+    /// Lend this connection.
+    Find(ConnectionId, oneshot::Sender<Option<Arc<Connection>>>),
+    /// Lend some connections.
+    List(Places, oneshot::Sender<Listed>),
     /// Say goodbye to everyone and end by then.
     Drain(Instant),
+}
+
+/// Which connections of a loop are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Places {
+    /// The first place to look at.
+    pub(super) from: usize,
+    /// How many connections at most.
+    pub(super) most: usize,
+    /// Only those on this transport.
+    pub(super) transport: Option<&'static str>,
+}
+
+/// Some connections of a loop.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) connections: Vec<Arc<Connection>>,
+    /// Where to look next; none at the end.
+    pub(super) next: Option<usize>,
+}
+
+/// Why the backend could not bind a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unbindable {
+    /// There is none of that name, or it is closing.
+    Unknown,
+    /// It has a uid already.
+    Bound,
+    /// It has not said that it waits to be bound.
+    NotWaiting,
+    /// The uid has as many connections as it may have.
+    TooMany,
+    /// Its loop did not answer in time; it may still be bound.
+    Busy,
 }
 
 /// A socket on its way to its loop.
@@ -86,7 +129,7 @@ impl LoopHandle {
         self.tell(Command::Drain(until));
     }
 
-    fn tell(&self, command: Command) {
+    pub(super) fn tell(&self, command: Command) {
         let mut commands = self.commands.lock();
         commands.push(command);
         let first = commands.len() == 1;
@@ -137,7 +180,9 @@ pub(super) struct EventLoop {
     handle: Arc<LoopHandle>,
     context: Arc<Context>,
     index: u8,
-    generation: u16,
+    /// Turns the count of connections so far into the random part of their names.
+    naming: RandomState,
+    named: u64,
     slots: Slab<Slot>,
     read_buffer: Box<[u8]>,
     tools: Tools,
@@ -179,7 +224,8 @@ impl EventLoop {
             handle,
             context: Arc::clone(context),
             index,
-            generation: 0,
+            naming: RandomState::new(),
+            named: 0,
             slots: Slab::new(),
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
             tools: Tools::new(context, clock),
@@ -250,14 +296,58 @@ impl EventLoop {
             match command {
                 Command::Add(connection) => self.add(connection),
                 Command::Closing(id) => {
-                    let token = id.token as usize;
-                    if self.slots.get(token).is_some_and(|slot| slot.connection.id == id) {
-                        self.closing(token);
+                    if self.slot(id).is_some() {
+                        self.closing(id.token());
                     }
                 }
+                // Whoever asked may have given up waiting for the answer.
+                Command::Bind(id, uid, answer) => drop(answer.send(self.bind(id, uid))),
+                Command::Find(id, answer) => {
+                    let slot = self.slot(id).filter(|slot| slot.is_page());
+                    let _ = answer.send(slot.map(|slot| Arc::clone(&slot.connection)));
+                }
+                Command::List(range, answer) => drop(answer.send(self.list(range))),
                 Command::Drain(until) => self.drain(until),
             }
         }
+    }
+
+    fn slot(&self, id: ConnectionId) -> Option<&Slot> {
+        self.slots.get(id.token()).filter(|slot| slot.connection.id == id)
+    }
+
+    /// Binds a page that waits for it.
+    fn bind(&mut self, id: ConnectionId, uid: Uid) -> Result<Arc<Connection>, Unbindable> {
+        if self.slot(id).is_none() {
+            return Err(Unbindable::Unknown);
+        }
+        let token = id.token();
+        let Some(slot) = self.slots.get_mut(token) else { return Err(Unbindable::Unknown) };
+        let connection = Arc::clone(&slot.connection);
+        match slot.bind(uid, &self.tools) {
+            Ok(()) => Ok(connection),
+            Err((error, next)) => {
+                self.apply(token, next);
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks at no more places than a sweep does, so that a long list delays nobody.
+    fn list(&self, range: Places) -> Listed {
+        let Places { from, most, transport } = range;
+        let end = self.slots.capacity();
+        let mut connections = Vec::new();
+        let mut token = from;
+        while token < end && token - from < SWEEP_SLOTS && connections.len() < most {
+            if let Some(slot) = self.slots.get(token).filter(|slot| slot.is_page())
+                && transport.is_none_or(|transport| transport == slot.connection.dialect.transport())
+            {
+                connections.push(Arc::clone(&slot.connection));
+            }
+            token += 1;
+        }
+        Listed { connections, next: (token < end).then_some(token) }
     }
 
     fn add(&mut self, new: NewConnection) {
@@ -267,12 +357,13 @@ impl EventLoop {
         }
         let entry = self.slots.vacant_entry();
         let token = entry.key();
-        self.generation = self.generation.wrapping_add(1);
-        let id = ConnectionId {
-            home: self.index,
-            generation: self.generation,
-            // A slab of more than four thousand million connections does not fit a descriptor table.
-            token: u32::try_from(token).unwrap_or(u32::MAX),
+        self.named = self.named.wrapping_add(1);
+        // Half of a keyed hash (SipHash): nobody outside can tell the next one.
+        let generation = (self.naming.hash_one(self.named) >> 32) as u32;
+        let Some(id) = ConnectionId::new(self.index, generation, token) else {
+            self.context.metrics.refused(new.listener, "capacity");
+            self.part(new.counted.then_some(new.peer));
+            return;
         };
         let registered = self.poll.registry().register(
             &mut SourceFd(&new.socket.as_raw_fd()),

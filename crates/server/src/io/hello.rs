@@ -13,7 +13,8 @@ use doorbell_protocol::frame::{Opcode, encode};
 
 use super::clock::Tick;
 use super::connection::{Connection, Dialect};
-use super::life::{Standing, Tools};
+use super::event_loop::Unbindable;
+use super::life::{Next, Standing, Tools};
 use crate::policy::Identity;
 
 /// How long after its token's end a doorbell.v1 connection may say hello with a new one.
@@ -143,7 +144,8 @@ fn hello(
 ) -> Result<(), Unwelcome> {
     let Some(token) = token else {
         if *standing == Standing::Unnamed {
-            *standing = Standing::Unbound;
+            *standing = Standing::Unbound(Place::note(connection, resume.as_ref(), tools));
+            *expires = tools.after(tools.policy.limits.unbound_timeout);
             connection.send(&welcome(connection, 0, true, tools), connection.bound());
         }
         return Ok(());
@@ -160,6 +162,65 @@ fn hello(
     }
     let end = name(connection, token.as_bytes(), catch_up(resume.as_ref(), tools), tools)?;
     *expires = end.after(TOKEN_GRACE);
+    *standing = Standing::Listening;
+    Ok(())
+}
+
+/// Where a page that waits to be bound left off. The number itself is the connection's: it is not used before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It has been nowhere.
+    None,
+    /// After the number that the connection has seen.
+    Seen,
+    /// In a memory that is gone.
+    Lost,
+}
+
+impl Place {
+    fn note(connection: &Connection, resume: Option<&Position>, tools: &Tools) -> Self {
+        match catch_up(resume, tools) {
+            CatchUp::After(seq) => {
+                connection.begin_after(seq);
+                Self::Seen
+            }
+            CatchUp::Lost => Self::Lost,
+            CatchUp::Unsent | CatchUp::Nothing => Self::None,
+        }
+    }
+
+    fn catch_up(self, connection: &Connection) -> CatchUp {
+        match self {
+            Self::None => CatchUp::Unsent,
+            Self::Seen => CatchUp::After(connection.seen().unwrap_or_default()),
+            Self::Lost => CatchUp::Lost,
+        }
+    }
+}
+
+/// Binds a page that waits for it, on the word of the backend. A failure also says what is to happen to the page.
+pub(super) fn bind_waiting(
+    connection: &Arc<Connection>,
+    uid: Uid,
+    standing: &mut Standing,
+    tools: &Tools,
+) -> Result<(), (Unbindable, Next)> {
+    let place = match *standing {
+        Standing::Unbound(place) => place,
+        Standing::Unnamed | Standing::Echo => return Err((Unbindable::NotWaiting, Next::Continue)),
+        Standing::Listening => return Err((Unbindable::Bound, Next::Continue)),
+    };
+    if connection.is_closing() {
+        return Err((Unbindable::Unknown, Next::Continue));
+    }
+    // Before it has a name, which it cannot give back: a full uid should not cost a page its wait.
+    let limit = tools.policy.limits.connections_per_uid as usize;
+    if tools.context.hub.connections_of(uid.as_str()).len() >= limit {
+        return Err((Unbindable::TooMany, Next::Continue));
+    }
+    let place = place.catch_up(connection);
+    bind(connection, uid, place, tools)
+        .map_err(|refusal| (Unbindable::TooMany, Next::Close(refusal.code, refusal.reason)))?;
     *standing = Standing::Listening;
     Ok(())
 }

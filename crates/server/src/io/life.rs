@@ -18,14 +18,15 @@ use std::time::{Duration, Instant};
 use doorbell_hub::{CatchUp, Now, Sent};
 use doorbell_protocol::close::CloseCode;
 use doorbell_protocol::frame::{Opcode, encode, encode_close};
-use doorbell_protocol::{Decoder, Event, MessageKind};
+use doorbell_protocol::{Decoder, Event, MessageKind, Uid};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::clock::{Clock, Tick};
 use super::connection::{Connection, Dialect};
+use super::event_loop::Unbindable;
 use super::head::{self, Head};
-use super::hello::{bind, catch_up, hear, identify, name};
+use super::hello::{Place, bind, bind_waiting, catch_up, hear, identify, name};
 use super::stream::{Poll, Subscription, events_head};
 use super::text::TextState;
 use crate::context::Context;
@@ -149,7 +150,7 @@ pub(super) struct Slot {
     stage: Stage,
     /// When [`Slot::overdue`] has something to do.
     deadline: Tick,
-    /// When the token that named it expires.
+    /// When the token that named it expires, or its time to be bound ends.
     expires: Tick,
     pub(super) listener: Listener,
     /// A ping is out and nothing was heard since.
@@ -186,7 +187,7 @@ pub(super) enum Standing {
     /// It has not said who it is, and has not long to do so.
     Unnamed,
     /// In doorbell.v1: it has said hello without a token and waits for the backend to bind it.
-    Unbound,
+    Unbound(Place),
     /// It has a uid and gets its messages.
     Listening,
     /// A conformance suite's: it gets back what it sends.
@@ -293,6 +294,30 @@ impl Slot {
         Next::Continue
     }
 
+    /// Whether it is a page's, as far as anyone outside can tell: it may be listed, bound and closed by name.
+    pub(super) fn is_page(&self) -> bool {
+        match self.stage {
+            Stage::WebSocket(standing, _) => standing != Standing::Echo,
+            Stage::Events | Stage::Poll => true,
+            Stage::Head(..) | Stage::Text(_) | Stage::Refused | Stage::Closing => false,
+        }
+    }
+
+    /// Makes a page that waits to be bound `uid`'s; when it cannot, says why, and what now.
+    pub(super) fn bind(&mut self, uid: Uid, tools: &Tools) -> Result<(), (Unbindable, Next)> {
+        match &mut self.stage {
+            Stage::WebSocket(standing, _) => {
+                bind_waiting(&self.connection, uid, standing, tools)?;
+                self.expires = Tick::NEVER;
+                Ok(())
+            }
+            Stage::Events | Stage::Poll => Err((Unbindable::Bound, Next::Continue)),
+            Stage::Head(..) | Stage::Text(_) | Stage::Refused | Stage::Closing => {
+                Err((Unbindable::Unknown, Next::Continue))
+            }
+        }
+    }
+
     pub(super) fn is_due(&self, now: Tick) -> bool {
         self.deadline <= now || self.expires <= now
     }
@@ -301,6 +326,10 @@ impl Slot {
     pub(super) fn overdue(&mut self, tools: &mut Tools) -> Next {
         if self.expires <= tools.now {
             self.expires = Tick::NEVER;
+            if matches!(self.stage, Stage::WebSocket(Standing::Unbound(_), _)) {
+                tools.context.metrics.refused(self.listener, "unbound_timeout");
+                return Next::Close(CloseCode::NOT_BOUND, "nobody bound it in time");
+            }
             return Next::Close(CloseCode::TOKEN_EXPIRED, "the token has expired");
         }
         match &mut self.stage {

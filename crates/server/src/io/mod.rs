@@ -8,6 +8,7 @@
 //! | [`hello`] | how a connection says who it is, and the conversation in doorbell.v1 |
 //! | [`head`], [`stream`], [`text`] | the first bytes of a public connection; SSE and long-polls; the text port's lines |
 //! | [`connection`] | what other threads may do to a connection |
+//! | [`directory`] | how other threads find one by its name, and list them |
 //!
 //! Nothing outside knows how readiness is found or where bytes are kept; why it is built this way and what it
 //! costs is measured in `docs/decisions/0001-own-epoll-loops.md`. Every thread started here belongs to the [`Io`]
@@ -16,6 +17,7 @@
 mod acceptor;
 mod clock;
 mod connection;
+mod directory;
 mod event_loop;
 mod head;
 mod hello;
@@ -32,7 +34,9 @@ use std::time::Instant;
 use mio::Waker;
 
 use self::acceptor::{Acceptor, Source};
-pub(crate) use self::connection::{Connection, Dialect};
+pub(crate) use self::connection::{Connection, ConnectionId, Dialect};
+pub(crate) use self::directory::{Cursor, Directory};
+pub(crate) use self::event_loop::Unbindable;
 use self::event_loop::{EventLoop, LoopHandle, Parted};
 pub(crate) use self::life::Role;
 use crate::context::Context;
@@ -67,6 +71,8 @@ impl Io {
             loops.push(EventLoop::new(u8::try_from(index).unwrap_or(u8::MAX), context)?);
         }
         let handles: Arc<[_]> = loops.iter().map(EventLoop::handle).collect();
+        // Each context is given to one set of loops.
+        let _ = context.directory.set(Directory::new(&handles));
         let sources = listeners
             .into_iter()
             .map(|(socket, listener, role)| Source {

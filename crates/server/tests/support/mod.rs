@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use doorbell_server::Server;
 use doorbell_server::settings::{ApiKey, IdentityMode, Settings};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub const KEY: &str = "test-api-key-0123456789";
 /// Long enough that only a hang reaches it.
@@ -225,6 +225,49 @@ impl Events {
         }
         String::from_utf8(line).expect("text")
     }
+}
+
+const V1: &str = "Sec-WebSocket-Protocol: other, doorbell.v1\r\n";
+
+/// A page that speaks doorbell.v1.
+pub struct Client(pub Page);
+
+impl Client {
+    pub fn connect(server: &Server) -> Self {
+        Self(Page::upgrade(server.addresses().public, V1))
+    }
+
+    /// Says hello as `uid`; the welcome.
+    pub fn hello(server: &Server, uid: &str, resume: Option<(&str, u64)>) -> (Self, Value) {
+        let mut client = Self::connect(server);
+        let mut hello = json!({"type": "hello", "token": uid});
+        if let Some((epoch, seq)) = resume {
+            hello["resume"] = json!({"epoch": epoch, "seq": seq});
+        }
+        client.say(&hello);
+        let welcome = client.next();
+        assert_eq!(welcome["type"], "welcome", "{welcome}");
+        (client, welcome)
+    }
+
+    pub fn say(&mut self, message: &Value) {
+        self.0.text(&message.to_string());
+    }
+
+    pub fn next(&mut self) -> Value {
+        serde_json::from_str(&self.0.message()).expect("an envelope")
+    }
+
+    pub fn nothing_waits(&mut self) {
+        self.say(&json!({"type": "ping"}));
+        assert_eq!(self.next()["type"], "pong");
+    }
+}
+
+pub fn push(server: &Server, body: &Value) -> Value {
+    let (status, answer) = api(server, "POST", "/v1/push", &body.to_string());
+    assert_eq!(status, 200, "{answer}");
+    serde_json::from_str(&answer).expect("JSON")
 }
 
 /// A backend on the text port.
