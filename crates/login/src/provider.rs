@@ -1,0 +1,142 @@
+//! The seam behind which providers plug in: whoever can say who the phone's owner is.
+
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+
+use crate::identity::Identity;
+use crate::secret::Token;
+
+/// A future that is sent between threads.
+pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Whom the phone is sent to, or what is known already.
+#[derive(Debug, Clone)]
+pub enum Begun {
+    /// The phone goes there and comes back to the callback with the `state`.
+    Redirect(String),
+    /// The provider knows without asking.
+    Identity(Identity),
+}
+
+/// What a provider is given to begin with.
+#[derive(Debug, Clone)]
+pub struct Errand<'a> {
+    /// What must come back as `state`: works once, for this login and this phone only.
+    pub state: &'a Token,
+    /// The address of the callback, `<public address>/v1/callback/<section>`.
+    pub callback: &'a str,
+    /// The phone's `User-Agent`.
+    pub user_agent: &'a str,
+    /// The phone's `Accept-Language`.
+    pub languages: &'a str,
+    /// The fields of the form by which the owner agreed, for providers whose page is ours.
+    pub form: &'a [(String, String)],
+}
+
+/// A request to `/v1/callback/<section>`, whole.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// `GET` or `POST`.
+    pub method: &'a str,
+    /// What follows the question mark, as it came.
+    pub query: &'a str,
+    /// The `Content-Type`.
+    pub content_type: &'a str,
+    /// The body, within `limits.body`.
+    pub body: &'a [u8],
+    /// The caller's own address.
+    pub address: IpAddr,
+    /// Seconds since the Unix epoch, for time windows of signatures.
+    pub unix_seconds: u64,
+}
+
+/// What a callback means.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The phone is back, and this is its owner. Only believed of a request whose `state` was good.
+    Identity(Identity),
+    /// The phone is back, and its owner refused. Only believed of a request whose `state` was good.
+    Refused,
+    /// The provider's own server tells of something; it gets this answer, and these things are done.
+    Event {
+        /// What the provider's server wants to hear.
+        reply: Reply,
+        /// What happened at the provider.
+        happened: Option<Happened>,
+    },
+}
+
+/// An answer for a provider's server.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Content-Type`.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What a provider's server can tell of: it has seen a person with a QR code of ours.
+#[derive(Debug, Clone)]
+pub struct Happened {
+    /// The QR token.
+    pub qr: String,
+    /// The person.
+    pub identity: Identity,
+    /// Whether scanning was agreeing, which it is only where the operator has said so.
+    pub agreed: bool,
+}
+
+/// Why a provider could not say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProviderError {
+    /// Not from the provider: no or a wrong signature, another application's, out of its time.
+    #[error("the request is not the provider's: {0}")]
+    Forged(&'static str),
+    /// The person must not be logged in, such as a virtual account; the text is for them.
+    #[error("this person cannot log in: {0}")]
+    Unwelcome(&'static str),
+    /// The provider says that what came back is used, too old or not its own: begin again.
+    #[error("the provider does not accept what came back")]
+    Stale,
+    /// The provider does not answer, or not as it should. The text is for the log.
+    #[error("the provider failed: {0}")]
+    Unavailable(String),
+}
+
+/// Whoever can say who the phone's owner is. See the module's header.
+pub trait Provider: Send + Sync + fmt::Debug {
+    /// Its section in the configuration; also in its callback's address.
+    fn name(&self) -> &str;
+
+    /// What it is called on the phone's page, such as `WeChat`.
+    fn label(&self) -> &str;
+
+    /// Whether its own page tells us when the owner refuses. Where it does not, ours has to ask before it.
+    fn shows_refusal(&self) -> bool;
+
+    /// Whether it can be used on a phone whose browser calls itself this.
+    fn suits(&self, user_agent: &str) -> bool {
+        let _ = user_agent;
+        true
+    }
+
+    /// Begins to find out who the phone's owner is.
+    fn begin<'a>(&'a self, errand: &'a Errand<'a>) -> Work<'a, Result<Begun, ProviderError>>;
+
+    /// The `state` that a callback brings back; none for what its own server tells of.
+    fn state<'a>(&self, request: &Request<'a>) -> Option<&'a str> {
+        request
+            .query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("state="))
+            .filter(|state| !state.is_empty())
+    }
+
+    /// Reads a callback and, where the phone is back, asks the provider who it is.
+    fn callback<'a>(&'a self, request: &'a Request<'a>) -> Work<'a, Result<Outcome, ProviderError>>;
+}
