@@ -14,7 +14,7 @@ use std::thread;
 use anyhow::{Context as _, bail};
 use mio::{Poll, Token, Waker};
 
-use crate::{fleet, floor};
+use crate::{crowd, floor};
 
 /// The token under which a child's event loop hears of commands.
 pub(crate) const COMMANDS: Token = Token(usize::MAX);
@@ -71,7 +71,7 @@ pub fn run_child(kind: ChildKind) -> anyhow::Result<()> {
     let poll = Poll::new()?;
     let commands = Commands::from_stdin(&poll)?;
     match kind {
-        ChildKind::Fleet => fleet::run(poll, &commands),
+        ChildKind::Fleet => crowd::run(poll, &commands),
         ChildKind::Floor => floor::run(poll, &commands),
     }
 }
@@ -141,14 +141,25 @@ impl ChildProcess {
 
     /// Sends one command and waits for its answer. Every command of a child is bounded in time.
     pub(crate) fn ask(&mut self, command: &str) -> anyhow::Result<String> {
+        self.tell(command)?;
+        self.hear(command)
+    }
+
+    /// Sends one command; [`Self::hear`] has to follow.
+    pub(crate) fn tell(&mut self, command: &str) -> anyhow::Result<()> {
         let stdin = self.stdin.as_mut().context("the child's stdin is closed")?;
-        writeln!(stdin, "{command}").context("the child has ended")?;
+        writeln!(stdin, "{command}").context("the child has ended")
+    }
+
+    /// Waits for the answer to `command`.
+    pub(crate) fn hear(&mut self, command: &str) -> anyhow::Result<String> {
+        let verb = command.split(' ').next().unwrap_or_default();
         let mut line = String::new();
         if self.stdout.read_line(&mut line)? == 0 {
-            bail!("the child ended in the middle of `{command}`");
+            bail!("the child ended in the middle of `{verb}`");
         }
         match line.trim_end().strip_prefix("error ") {
-            Some(message) => bail!("`{command}`: {message}"),
+            Some(message) => bail!("`{verb}`: {message}"),
             None => Ok(line.trim_end().to_owned()),
         }
     }

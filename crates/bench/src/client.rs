@@ -1,38 +1,60 @@
-//! One client of the fleet: a plain-dialect WebSocket connection from connect to close.
+//! One client of the fleet, from connect to close, over a WebSocket or server-sent events.
 //!
-//! The fleet owns the read buffer and lends it; a client keeps bytes only when a frame was cut.
+//! The fleet owns the read buffer and lends it; a client keeps bytes only when a frame or a line was cut.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol as Transport, SockAddr, Socket, Type};
 
+use crate::clock::monotonic_us;
+use crate::histogram::Histogram;
 use crate::payload::{self, EVERYONE};
 use crate::tally::Tally;
+use crate::target::{Protocol, Subscribe, UID};
 
 /// The sample key of RFC 6455 section 1.3 and its answer, so that no hash is needed here or in the floor.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Source addresses 127.0.0.2 and up: each has a port range of its own.
-const SOURCES: usize = 16;
+const SOURCES: usize = 64;
 
 /// How far a client has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// TCP handshake not finished.
     Connecting,
-    /// Upgrade request sent, answer awaited.
+    /// Request sent, answer awaited.
     Upgrading,
-    /// Its uid is sent; it counts what comes.
+    /// The hello of doorbell.v1 is sent, the welcome awaited.
+    Greeting,
+    /// It has said who it is; it counts what comes.
     Open,
+}
+
+/// What a fleet has counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) tally: Tally,
+    /// From push to receipt.
+    pub(crate) pushes: Histogram,
+    /// The same of what went to everyone.
+    pub(crate) broadcasts: Histogram,
 }
 
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     pub(crate) state: State,
-    uid: String,
+    /// Since when it has wanted to be open.
+    pub(crate) since: Instant,
+    /// How long a server that refused it wants it to stay away.
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) uid: String,
+    /// A token; the uid where there is none.
+    credential: Option<String>,
     last_seq: u64,
     carry: Vec<u8>,
 }
@@ -40,11 +62,14 @@ pub(crate) struct Client {
 impl Client {
     /// Starts a non-blocking connect from the source address that belongs to `index`.
     pub(crate) fn connect(
-        server: SocketAddr,
+        subscribe: &Subscribe,
         index: usize,
+        credential: Option<String>,
+        since: Instant,
         receive_buffer: Option<usize>,
     ) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
+        let server = subscribe.endpoint.address;
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Transport::TCP))?;
         socket.set_nonblocking(true)?;
         if let Some(bytes) = receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
@@ -62,7 +87,10 @@ impl Client {
         Ok(Self {
             stream: TcpStream::from_std(socket.into()),
             state: State::Connecting,
+            since,
+            retry_after: None,
             uid: format!("u{index}"),
+            credential,
             last_seq: 0,
             carry: Vec::new(),
         })
@@ -74,7 +102,12 @@ impl Client {
     }
 
     /// Goes on as far as the socket allows. An error, and the end of the stream, is final.
-    pub(crate) fn advance(&mut self, scratch: &mut [u8], tally: &mut Tally) -> io::Result<()> {
+    pub(crate) fn advance(
+        &mut self,
+        subscribe: &Subscribe,
+        scratch: &mut [u8],
+        counts: &mut Counts,
+    ) -> io::Result<()> {
         if self.state == State::Connecting {
             if let Some(e) = self.stream.take_error()? {
                 return Err(e);
@@ -84,14 +117,14 @@ impl Client {
                 other => other?,
             };
             self.stream.set_nodelay(true)?;
-            self.send(upgrade_request().as_bytes())?;
+            self.send(self.request(subscribe).as_bytes())?;
             self.state = State::Upgrading;
         }
         loop {
             match self.stream.read(scratch) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
-                    self.take(&scratch[..n], tally)?;
+                    self.take(&scratch[..n], subscribe.protocol, counts)?;
                     // Readiness is edge-triggered: a short read has emptied the socket, and what
                     // comes later is a new edge.
                     if n < scratch.len() {
@@ -105,40 +138,60 @@ impl Client {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], tally: &mut Tally) -> io::Result<()> {
+    fn request(&self, subscribe: &Subscribe) -> String {
+        let endpoint = &subscribe.endpoint;
+        let path = endpoint.path.replace(UID, &self.uid);
+        let more = if subscribe.protocol.is_websocket() {
+            let offer = match subscribe.protocol {
+                Protocol::V1 => "Sec-WebSocket-Protocol: doorbell.v1\r\n",
+                _ => "",
+            };
+            format!(
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
+                 Sec-WebSocket-Version: 13\r\n{offer}"
+            )
+        } else {
+            let bearer = match subscribe.protocol {
+                Protocol::Events => format!("Authorization: Bearer {}\r\n", self.credential()),
+                _ => String::new(),
+            };
+            format!("Accept: text/event-stream\r\n{bearer}")
+        };
+        format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", endpoint.host)
+    }
+
+    fn credential(&self) -> &str {
+        self.credential.as_deref().unwrap_or(&self.uid)
+    }
+
+    fn take(&mut self, bytes: &[u8], protocol: Protocol, counts: &mut Counts) -> io::Result<()> {
         if self.carry.is_empty() {
-            let used = self.parse(bytes, tally)?;
+            let used = self.parse(bytes, protocol, counts)?;
             self.carry.extend_from_slice(&bytes[used..]);
         } else {
             let mut all = std::mem::take(&mut self.carry);
             all.extend_from_slice(bytes);
-            let used = self.parse(&all, tally)?;
+            let used = self.parse(&all, protocol, counts)?;
             self.carry.extend_from_slice(&all[used..]);
         }
         Ok(())
     }
 
     /// Consumes what is complete and says how many bytes that was.
-    fn parse(&mut self, bytes: &[u8], tally: &mut Tally) -> io::Result<usize> {
+    fn parse(&mut self, bytes: &[u8], protocol: Protocol, counts: &mut Counts) -> io::Result<usize> {
         let mut used = 0;
         if self.state == State::Upgrading {
             let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Ok(0) };
-            let head = String::from_utf8_lossy(&bytes[..end]);
-            if !head.starts_with("HTTP/1.1 101") || !head.contains(ACCEPT) {
-                return Err(io::Error::other(format!(
-                    "upgrade refused: {}",
-                    head.lines().next().unwrap_or("")
-                )));
-            }
-            let uid = masked_frame(0x81, self.uid.as_bytes());
-            self.send(&uid)?;
-            self.state = State::Open;
+            self.accept(&String::from_utf8_lossy(&bytes[..end]), protocol)?;
             used = end + 4;
+        }
+        if !protocol.is_websocket() {
+            return self.parse_events(bytes, used, counts);
         }
         while let Some((opcode, payload, len)) = server_frame(&bytes[used..])? {
             used += len;
             match opcode {
-                0x1 | 0x2 => self.count(payload, tally),
+                0x1 | 0x2 => self.hear(payload, protocol == Protocol::V1, counts),
                 0x8 => return Err(io::ErrorKind::ConnectionAborted.into()),
                 0x9 => self.send(&masked_frame(0x8a, payload))?,
                 _ => {}
@@ -147,16 +200,76 @@ impl Client {
         Ok(used)
     }
 
-    fn count(&mut self, payload: &[u8], tally: &mut Tally) {
+    /// Reads the head of the answer, and says who it is where that is yet to be said.
+    fn accept(&mut self, head: &str, protocol: Protocol) -> io::Result<()> {
+        let accepted = if protocol.is_websocket() {
+            head.starts_with("HTTP/1.1 101") && head.contains(ACCEPT)
+        } else {
+            head.starts_with("HTTP/1.1 200")
+        };
+        if !accepted {
+            let after = head.lines().filter_map(|line| line.split_once(':'));
+            let mut after = after.filter(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+            self.retry_after =
+                after.next().and_then(|(_, value)| value.trim().parse().ok()).map(Duration::from_secs);
+            return Err(io::Error::other(format!("refused: {}", head.lines().next().unwrap_or(""))));
+        }
+        self.state = State::Open;
+        match protocol {
+            Protocol::Plain => self.send(&masked_frame(0x81, self.credential().as_bytes()))?,
+            Protocol::V1 => {
+                let hello = format!("{{\"type\":\"hello\",\"token\":\"{}\"}}", self.credential());
+                self.send(&masked_frame(0x81, hello.as_bytes()))?;
+                self.state = State::Greeting;
+            }
+            Protocol::Events | Protocol::UrlWebSocket | Protocol::UrlEvents => {}
+        }
+        Ok(())
+    }
+
+    /// Server-sent events, a line at a time. Lines that are no data, those of a chunked body among them, say nothing.
+    fn parse_events(&mut self, bytes: &[u8], mut used: usize, counts: &mut Counts) -> io::Result<usize> {
+        while let Some(length) = bytes[used..].iter().position(|byte| *byte == b'\n') {
+            let line = &bytes[used..used + length];
+            used += length + 1;
+            if let Some(data) = line.strip_prefix(b"data:") {
+                self.hear(data.trim_ascii(), true, counts);
+            }
+        }
+        Ok(used)
+    }
+
+    /// Takes a message. Where there are envelopes, those that carry no message are not counted.
+    fn hear(&mut self, text: &[u8], envelopes: bool, counts: &mut Counts) {
+        let found = payload::find(text);
+        if found.is_none() && envelopes && !text.starts_with(b"{\"type\":\"message\"") {
+            if text.starts_with(b"{\"type\":\"welcome\"") {
+                self.state = State::Open;
+            }
+            return;
+        }
+        self.count(found, counts);
+    }
+
+    fn count(
+        &mut self,
+        found: Option<payload::Payload<'_>>,
+        Counts { tally, pushes, broadcasts }: &mut Counts,
+    ) {
         tally.received += 1;
-        let Some((uid, seq)) = payload::parse(payload) else {
+        let Some(payload::Payload { uid, seq, at }) = found else {
             tally.misdelivered += 1;
             return;
         };
-        if uid != self.uid.as_bytes() && uid != EVERYONE.as_bytes() {
+        let everyone = uid == EVERYONE.as_bytes();
+        if at > 0 {
+            let late = monotonic_us().saturating_sub(at);
+            if everyone { broadcasts.record_us(late) } else { pushes.record_us(late) }
+        }
+        if uid != self.uid.as_bytes() && !everyone {
             tally.misdelivered += 1;
         } else if seq == 0 {
-            // The floor's ready frame: counted only.
+            // Not in a sequence: the floor's ready frame, or one of two sequences at once.
         } else if seq <= self.last_seq {
             tally.duplicated += 1;
         } else {
@@ -174,20 +287,20 @@ impl Client {
     }
 }
 
-fn upgrade_request() -> String {
-    format!(
-        "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-}
-
-/// A client's frame of at most 125 bytes, masked as RFC 6455 section 5.3 demands.
+/// A client's frame, masked as RFC 6455 section 5.3 demands. A token is longer than 125 bytes, and nothing here than
+/// 64 KiB.
 fn masked_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-    let len = u8::try_from(payload.len().min(125)).unwrap_or(125);
-    let mut frame = vec![first, 0x80 | len];
+    let mut frame = vec![first];
+    match u8::try_from(payload.len()) {
+        Ok(len) if len < 126 => frame.push(0x80 | len),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
+        }
+    }
     frame.extend_from_slice(&MASK);
-    frame.extend(payload.iter().take(usize::from(len)).zip(MASK.iter().cycle()).map(|(b, m)| b ^ m));
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(b, m)| b ^ m));
     frame
 }
 
@@ -209,18 +322,24 @@ fn server_frame(bytes: &[u8]) -> io::Result<Option<(u8, &[u8], usize)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Endpoint;
+
+    fn client(protocol: Protocol) -> Client {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::at(listener.local_addr().unwrap(), "/");
+        Client::connect(&Subscribe { protocol, endpoint }, 1, None, Instant::now(), None).unwrap()
+    }
 
     /// What client `u1` counts for these uids and sequence numbers.
     fn counted(payloads: &[(&str, u64)]) -> Tally {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = Client::connect(listener.local_addr().unwrap(), 1, None).unwrap();
-        let mut tally = Tally::default();
+        let mut client = client(Protocol::Plain);
+        let mut counts = Counts::default();
         for (uid, seq) in payloads {
             let mut payload = Vec::new();
-            payload::append(&mut payload, uid, *seq, 64);
-            client.count(&payload, &mut tally);
+            payload::append(&mut payload, uid, *seq, 0, 64);
+            client.hear(&payload, false, &mut counts);
         }
-        tally
+        counts.tally
     }
 
     #[test]
@@ -232,6 +351,34 @@ mod tests {
     fn gaps_repeats_and_foreign_uids_are_counted_apart() {
         let tally = counted(&[("u1", 1), ("u1", 4), ("u1", 4), ("u10", 5)]);
         assert_eq!(tally, Tally { received: 4, skipped: 2, duplicated: 1, misdelivered: 1, closed: 0 });
+    }
+
+    #[test]
+    fn events_are_counted_a_line_at_a_time_however_they_are_cut() {
+        let mut stream =
+            b"id: e:0\nevent: welcome\ndata: {\"type\":\"welcome\",\"uid\":\"u1\",\"seq\":0}\n\n:\n\n"
+                .to_vec();
+        for seq in 1..=2 {
+            stream.extend_from_slice(b"event: message\ndata: {\"type\":\"message\",\"data\":");
+            payload::append(&mut stream, "u1", seq, 0, 64);
+            stream.extend_from_slice(b"}\n\n");
+        }
+        for cut in 0..stream.len() {
+            let (mut client, mut counts) = (client(Protocol::Events), Counts::default());
+            client.state = State::Open;
+            client.take(&stream[..cut], Protocol::Events, &mut counts).unwrap();
+            client.take(&stream[cut..], Protocol::Events, &mut counts).unwrap();
+            assert!(counts.tally.is_exactly(2), "cut at {cut}: {}", counts.tally);
+        }
+    }
+
+    #[test]
+    fn a_message_without_a_payload_of_ours_is_misdelivered_and_other_envelopes_are_not() {
+        let (mut client, mut counts) = (client(Protocol::V1), Counts::default());
+        client.hear(b"{\"type\":\"welcome\",\"uid\":\"u1\"}", true, &mut counts);
+        assert!(counts.tally.is_exactly(0) && client.state == State::Open);
+        client.hear(b"{\"type\":\"message\",\"data\":1}", true, &mut counts);
+        assert_eq!(counts.tally.misdelivered, 1);
     }
 
     #[test]

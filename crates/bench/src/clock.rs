@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::target::cpu_time_of;
+
 /// Waits until `deadline` with the precision of the kernel's timers (microseconds, not milliseconds).
 pub(crate) fn wait_until(deadline: Instant) {
     loop {
@@ -17,6 +19,32 @@ pub(crate) fn wait_until(deadline: Instant) {
 /// Waits for `duration`.
 pub(crate) fn wait(duration: Duration) {
     wait_until(Instant::now() + duration);
+}
+
+/// The machine's monotonic clock, which is the same for all its processes, in microseconds.
+pub(crate) fn monotonic_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec * 1_000_000 + now.tv_nsec / 1_000).unwrap_or(0)
+}
+
+/// Waits until these processes have worked off what they were given: half a second with next to no CPU time. Where none
+/// is known, a second has to do.
+pub(crate) fn settle(pids: &[u32]) -> anyhow::Result<()> {
+    if pids.is_empty() {
+        wait(Duration::from_secs(1));
+        return Ok(());
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut before = cpu_time_of(pids)?;
+    while Instant::now() < deadline {
+        wait(Duration::from_millis(500));
+        let now = cpu_time_of(pids)?;
+        if (now - before).total() <= Duration::from_millis(20) {
+            return Ok(());
+        }
+        before = now;
+    }
+    anyhow::bail!("the server is still busy although nobody asks anything of it")
 }
 
 /// Today in UTC, as `2026-11-23`.

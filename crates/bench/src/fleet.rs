@@ -1,227 +1,217 @@
-//! A fleet of WebSocket clients in a process of its own: the parent's handle, and the child's loop.
+//! A fleet of clients in processes of their own: their parent's handle. The processes' side is [`crate::crowd`].
 
-use std::fmt::Write as _;
-use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use mio::{Events, Interest, Poll, Token};
+use anyhow::Context as _;
 
-use crate::child::{COMMANDS, ChildCommand, ChildKind, ChildProcess, Commands, answer};
-use crate::client::{Client, State};
+use crate::child::{ChildCommand, ChildKind, ChildProcess};
+use crate::churn::{ChurnPlan, Churned};
+use crate::clock::wait;
+use crate::histogram::Histogram;
+use crate::procfs::CpuTime;
 use crate::tally::Tally;
+use crate::target::{Api, Subscribe, cpu_time_of};
 
-/// How long opening may take before it is a failure.
-const OPEN_DEADLINE: Duration = Duration::from_secs(120);
+/// Clients one process has room for, within the 20,000 descriptors that systems often allow it.
+const CLIENTS_A_PROCESS: usize = 19_500;
 
 /// How a fleet opens its connections.
 #[derive(Debug, Clone, Copy)]
 pub struct FleetOptions {
-    /// Handshakes under way at once. A few hundred stay well below every listen backlog.
+    /// Processes; client `i` lives in process `i` modulo this.
+    pub processes: usize,
+    /// Handshakes under way at once in each. A few hundred stay well below every listen backlog.
     pub concurrency: usize,
     /// The clients' kernel receive buffer in bytes; the kernel's default when `None`.
     pub receive_buffer: Option<usize>,
+    /// The number in the first client's uid.
+    pub first: usize,
 }
 
 impl Default for FleetOptions {
     fn default() -> Self {
-        Self { concurrency: 200, receive_buffer: None }
+        Self { processes: 1, concurrency: 200, receive_buffer: None, first: 0 }
     }
 }
 
-/// The parent's handle on a fleet. Its clients disconnect when it is dropped.
+impl FleetOptions {
+    /// As many processes as `clients` need.
+    #[must_use]
+    pub fn for_clients(clients: usize) -> Self {
+        Self { processes: clients.div_ceil(CLIENTS_A_PROCESS).max(1), ..Self::default() }
+    }
+}
+
+/// How clients came in.
+#[derive(Debug, Clone, Default)]
+pub struct Opened {
+    /// Until the last one was open.
+    pub elapsed: Duration,
+    /// How long each waited, its attempts and what lay between them included.
+    pub waits: Histogram,
+    /// Attempts that were refused or failed, and were made again.
+    pub retried: u64,
+}
+
+/// How long messages took, from push to receipt.
+#[derive(Debug, Clone, Default)]
+pub struct Latency {
+    /// To one uid.
+    pub pushes: Histogram,
+    /// To everyone.
+    pub broadcasts: Histogram,
+}
+
+/// See the module's header. The clients disconnect when it is dropped.
 #[derive(Debug)]
 pub struct Fleet {
-    process: ChildProcess,
+    processes: Vec<ChildProcess>,
     options: FleetOptions,
 }
 
 impl Fleet {
-    /// Starts the process, without any client yet.
+    /// Starts the processes, without any client yet.
     ///
     /// # Errors
-    /// When the process cannot be started.
+    /// When a process cannot be started.
     pub fn start(command: &ChildCommand, options: FleetOptions) -> anyhow::Result<Self> {
-        Ok(Self { process: ChildProcess::start(command, ChildKind::Fleet)?, options })
+        let processes = (0..options.processes.max(1)).map(|_| ChildProcess::start(command, ChildKind::Fleet));
+        Ok(Self { processes: processes.collect::<Result<_, _>>()?, options })
     }
 
-    /// The process whose CPU time is the clients'.
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
+    /// CPU time of the clients so far.
+    ///
+    /// # Errors
+    /// When a process has ended.
+    pub fn cpu_time(&self) -> anyhow::Result<CpuTime> {
+        cpu_time_of(&self.processes.iter().map(ChildProcess::pid).collect::<Vec<_>>())
     }
 
-    /// Opens clients until there are `total`, with uids `u0`, `u1` and so on, and says how long it took.
-    /// Every client has sent its uid then; a plain-dialect server does not say when it has read it.
+    /// Makes clients say who they are by a token that this API mints, and not by their uid.
+    ///
+    /// # Errors
+    /// When a process has ended.
+    pub fn use_tokens(&mut self, api: &Api) -> anyhow::Result<()> {
+        self.ask_all(|_| format!("tokens {} {}", api.address, api.key)).map(drop)
+    }
+
+    /// Opens clients until there are `total`, with uids `u0`, `u1` and so on.
+    /// Every client has said who it is then; a plain-dialect server does not say when it has read it.
     ///
     /// # Errors
     /// When one of them could not be opened.
-    pub fn open(&mut self, server: SocketAddr, total: usize) -> anyhow::Result<Duration> {
-        let start = Instant::now();
-        let FleetOptions { concurrency, receive_buffer } = self.options;
-        let mut command = format!("open {server} {total} {concurrency}");
-        if let Some(bytes) = receive_buffer {
-            write!(command, " {bytes}")?;
+    pub fn open(&mut self, subscribe: &Subscribe, total: usize) -> anyhow::Result<Opened> {
+        let FleetOptions { concurrency, receive_buffer, first, .. } = self.options;
+        let (stride, buffer) = (self.processes.len(), receive_buffer.unwrap_or(0));
+        self.opened(|process| {
+            let share = (total + stride - 1 - process) / stride;
+            format!("open {subscribe} {share} {} {stride} {concurrency} {buffer}", first + process)
+        })
+    }
+
+    /// Cuts every connection and makes all clients come back at once; one that is refused waits as long as it is told
+    /// and tries again.
+    ///
+    /// # Errors
+    /// When not all of them are back after two minutes.
+    pub fn storm(&mut self) -> anyhow::Result<Opened> {
+        self.opened(|_| "storm".to_owned())
+    }
+
+    /// Ends every connection.
+    ///
+    /// # Errors
+    /// When a process has ended.
+    pub fn close(&mut self) -> anyhow::Result<()> {
+        self.ask_all(|_| "close".to_owned()).map(drop)
+    }
+
+    /// Reads nothing for that long. Returns at once.
+    ///
+    /// # Errors
+    /// When a process has ended.
+    pub fn sleep(&mut self, duration: Duration) -> anyhow::Result<()> {
+        self.ask_all(|_| format!("sleep {}", duration.as_millis())).map(drop)
+    }
+
+    /// Lets clients come, hear one message each, and go.
+    ///
+    /// # Errors
+    /// When a process has ended.
+    pub fn churn(&mut self, plan: &ChurnPlan) -> anyhow::Result<Churned> {
+        let stride = self.processes.len();
+        let first = self.options.first;
+        let answers = self.ask_all(|process| plan.command(first + process, stride))?;
+        let mut sum = Churned::default();
+        for answer in answers {
+            sum += answer.parse()?;
         }
-        self.process.ask(&command)?;
-        Ok(start.elapsed())
+        Ok(sum)
     }
 
     /// Forgets all counts and expects sequence numbers from 1 again.
     ///
     /// # Errors
-    /// When the process has ended.
+    /// When a process has ended.
     pub fn reset(&mut self) -> anyhow::Result<()> {
-        self.process.ask("reset").map(drop)
+        self.ask_all(|_| "reset".to_owned()).map(drop)
     }
 
     /// Waits until `received` frames have come since the reset, or `timeout` has passed, and says what has come.
     ///
     /// # Errors
-    /// When the process has ended.
+    /// When a process has ended.
     pub fn await_received(&mut self, received: u64, timeout: Duration) -> anyhow::Result<Tally> {
-        self.process.ask(&format!("await {received} {}", timeout.as_millis()))?.parse()
-    }
-}
-
-enum Task {
-    Idle,
-    Open {
-        server: SocketAddr,
-        total: usize,
-        concurrency: usize,
-        receive_buffer: Option<usize>,
-        deadline: Instant,
-    },
-    Await {
-        received: u64,
-        deadline: Instant,
-    },
-}
-
-/// The child's side: all clients in one thread.
-pub(crate) fn run(mut poll: Poll, commands: &Commands) -> anyhow::Result<()> {
-    let mut events = Events::with_capacity(1024);
-    let mut scratch = vec![0; 64 * 1024];
-    let mut clients = Clients::default();
-    let mut task = Task::Idle;
-    loop {
-        let timeout = (!matches!(task, Task::Idle)).then_some(Duration::from_millis(20));
-        match poll.poll(&mut events, timeout) {
-            Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e.into()),
-            _ => {}
+        if let [only] = &mut *self.processes {
+            return only.ask(&format!("await {received} {}", timeout.as_millis()))?.parse();
         }
-        for event in &events {
-            if event.token() != COMMANDS {
-                clients.advance(event.token().0, &mut scratch);
-                continue;
+        let deadline = Instant::now() + timeout;
+        loop {
+            let mut sum = Tally::default();
+            for answer in self.ask_all(|_| "await 0 0".to_owned())? {
+                sum += answer.parse()?;
             }
-            while let Some(command) = commands.next() {
-                let Some(command) = command else { return Ok(()) };
-                match clients.begin(&command) {
-                    Ok(begun) => task = begun,
-                    Err(e) => answer(&format!("error {e:#}"))?,
-                }
+            if sum.received >= received || Instant::now() >= deadline {
+                return Ok(sum);
             }
-        }
-        if clients.work(&task, &poll)? {
-            task = Task::Idle;
-        }
-    }
-}
-
-#[derive(Default)]
-struct Clients {
-    slots: Vec<Option<Client>>,
-    opening: usize,
-    tally: Tally,
-    failure: Option<String>,
-}
-
-impl Clients {
-    fn begin(&mut self, command: &str) -> anyhow::Result<Task> {
-        let mut words = command.split_whitespace();
-        let verb = words.next().unwrap_or("");
-        let mut word = || words.next().context("a word is missing");
-        match verb {
-            "open" => Ok(Task::Open {
-                server: word()?.parse()?,
-                total: word()?.parse()?,
-                concurrency: word()?.parse()?,
-                receive_buffer: word().ok().map(str::parse).transpose()?,
-                deadline: Instant::now() + OPEN_DEADLINE,
-            }),
-            "reset" => {
-                self.tally = Tally::default();
-                self.slots.iter_mut().flatten().for_each(Client::reset);
-                answer("reset")?;
-                Ok(Task::Idle)
-            }
-            "await" => Ok(Task::Await {
-                received: word()?.parse()?,
-                deadline: Instant::now() + Duration::from_millis(word()?.parse()?),
-            }),
-            _ => bail!("unknown command"),
+            wait(Duration::from_millis(5));
         }
     }
 
-    /// Goes on with the task and answers it when it is done, which is what `true` says.
-    fn work(&mut self, task: &Task, poll: &Poll) -> io::Result<bool> {
-        match *task {
-            Task::Idle => return Ok(false),
-            Task::Open { server, total, concurrency, receive_buffer, deadline } => {
-                while self.failure.is_none() && self.opening < concurrency && self.slots.len() < total {
-                    if let Err(e) = self.connect(server, receive_buffer, poll) {
-                        self.failure = Some(e.to_string());
-                    }
-                }
-                if let Some(failure) = self.failure.take() {
-                    answer(&format!("error client {} of {total}: {failure}", self.slots.len()))?;
-                } else if self.opening == 0 && self.slots.len() >= total {
-                    answer("opened")?;
-                } else if Instant::now() >= deadline {
-                    answer(&format!("error {} of {total} still opening at the deadline", self.opening))?;
-                } else {
-                    return Ok(false);
-                }
-            }
-            Task::Await { received, deadline } => {
-                if self.tally.received < received && Instant::now() < deadline {
-                    return Ok(false);
-                }
-                answer(&self.tally.to_string())?;
-            }
+    /// How long what came since the reset was under way.
+    ///
+    /// # Errors
+    /// When a process has ended.
+    pub fn latency(&mut self) -> anyhow::Result<Latency> {
+        let mut sum = Latency::default();
+        for answer in self.ask_all(|_| "latency".to_owned())? {
+            let (pushes, broadcasts) = answer.split_once('|').context("half an answer")?;
+            sum.pushes += &pushes.parse()?;
+            sum.broadcasts += &broadcasts.parse()?;
         }
-        Ok(true)
+        Ok(sum)
     }
 
-    fn connect(&mut self, server: SocketAddr, receive_buffer: Option<usize>, poll: &Poll) -> io::Result<()> {
-        let index = self.slots.len();
-        let mut client = Client::connect(server, index, receive_buffer)?;
-        let both = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut client.stream, Token(index), both)?;
-        self.slots.push(Some(client));
-        self.opening += 1;
-        Ok(())
+    fn opened(&mut self, command: impl Fn(usize) -> String) -> anyhow::Result<Opened> {
+        let start = Instant::now();
+        let answers = self.ask_all(command)?;
+        let mut opened = Opened { elapsed: start.elapsed(), ..Opened::default() };
+        for answer in answers {
+            let (retried, waits) = answer.split_once('|').context("half an answer")?;
+            opened.retried += retried.trim().parse::<u64>()?;
+            opened.waits += &waits.parse()?;
+        }
+        Ok(opened)
     }
 
-    fn advance(&mut self, index: usize, scratch: &mut [u8]) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        let Some(client) = slot else { return };
-        let was_open = client.state == State::Open;
-        let result = client.advance(scratch, &mut self.tally);
-        let is_open = client.state == State::Open;
-        if !was_open && (is_open || result.is_err()) {
-            self.opening -= 1;
+    /// Asks all processes before it waits for the first.
+    fn ask_all(&mut self, command: impl Fn(usize) -> String) -> anyhow::Result<Vec<String>> {
+        let commands: Vec<_> = (0..self.processes.len()).map(command).collect();
+        for (process, command) in self.processes.iter_mut().zip(&commands) {
+            process.tell(command)?;
         }
-        if let Err(e) = result {
-            // Dropping the socket also takes it out of the poll.
-            *slot = None;
-            if is_open {
-                self.tally.closed += 1;
-            } else {
-                self.failure = Some(e.to_string());
-            }
-        }
+        // All are read, whatever the first one says: an answer left behind would be taken for the next one's.
+        let answers: Vec<_> = self.processes.iter_mut().zip(&commands).map(|(p, c)| p.hear(c)).collect();
+        answers.into_iter().collect()
     }
 }

@@ -15,6 +15,7 @@ use crate::child::{COMMANDS, ChildCommand, ChildKind, ChildProcess, Commands, an
 use crate::client::ACCEPT;
 use crate::clock::{Random, wait};
 use crate::payload::{self, EVERYONE};
+use crate::target::{Endpoint, Protocol, Subscribe};
 
 const LISTENER: Token = Token(usize::MAX - 1);
 
@@ -41,9 +42,9 @@ impl Floor {
         self.process.pid()
     }
 
-    /// Where a fleet opens its clients.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// How a fleet opens its clients.
+    pub fn subscribe(&self) -> Subscribe {
+        Subscribe { protocol: Protocol::Plain, endpoint: Endpoint::at(self.address, "/") }
     }
 
     /// Writes one ready frame to every socket, in the order they came, and says to how many.
@@ -154,7 +155,7 @@ fn obey(command: &str, address: SocketAddr, sockets: &mut [TcpStream]) -> anyhow
 
 fn ready_frame(payload_bytes: u64) -> anyhow::Result<Vec<u8>> {
     let mut payload = Vec::new();
-    payload::append(&mut payload, EVERYONE, 0, usize::try_from(payload_bytes)?);
+    payload::append(&mut payload, EVERYONE, 0, 0, usize::try_from(payload_bytes)?);
     let mut frame = Vec::new();
     payload::append_server_frame(&mut frame, &payload);
     Ok(frame)

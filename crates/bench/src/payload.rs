@@ -1,34 +1,53 @@
-//! The payload every scenario sends: a JSON object that names its uid and its place in the order.
+//! The payload every scenario sends: a JSON object that names its uid, its place in the order, and when it was sent.
 //!
-//! `{"uid":"u7","seq":3,"pad":"xxxx"}`, padded to an exact length. It is also a valid line for the
-//! text port, which passes it on byte for byte. Sequence numbers start at 1 and count per receiver;
-//! 0 means "not checked" and is what the floor's ready frame carries.
+//! `{"uid":"u7","seq":3,"at":81234567,"pad":"xxxx"}`, padded to an exact length. It is also a valid line for the
+//! text port, which passes it on byte for byte. Sequence numbers start at 1 and count per receiver; 0 means "not
+//! checked" and is what the floor's ready frame carries. `at` is the sender's monotonic clock in microseconds, which
+//! all processes of a machine share; 0 means "not timed".
 
 use std::io::Write as _;
 
 /// The uid that every client accepts, used by broadcasts and by the floor.
 pub(crate) const EVERYONE: &str = "*";
 
-const MIDDLE: &[u8] = b"\",\"seq\":";
+const START: &[u8] = b"{\"uid\":\"";
+const SEQ: &[u8] = b"\",\"seq\":";
+const AT: &[u8] = b",\"at\":";
 
-/// Appends a payload of exactly `len` bytes, or the shortest that fits uid and number when `len` is less.
-pub(crate) fn append(out: &mut Vec<u8>, uid: &str, seq: u64, len: usize) {
+/// One message, as its receiver reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Payload<'a> {
+    pub(crate) uid: &'a [u8],
+    pub(crate) seq: u64,
+    /// Microseconds of the monotonic clock.
+    pub(crate) at: u64,
+}
+
+/// Appends a payload of exactly `len` bytes, or the shortest that fits uid and numbers when `len` is less.
+pub(crate) fn append(out: &mut Vec<u8>, uid: &str, seq: u64, at: u64, len: usize) {
     let start = out.len();
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "{{\"uid\":\"{uid}\",\"seq\":{seq},\"pad\":\"");
+    let _ = write!(out, "{{\"uid\":\"{uid}\",\"seq\":{seq},\"at\":{at},\"pad\":\"");
     let used = out.len() - start + 2;
     out.resize(out.len() + len.saturating_sub(used), b'x');
     out.extend_from_slice(b"\"}");
 }
 
-/// The uid and sequence number of a payload, or `None` when it is not one of ours.
-pub(crate) fn parse(payload: &[u8]) -> Option<(&[u8], u64)> {
-    let rest = payload.strip_prefix(b"{\"uid\":\"")?;
-    let (uid, rest) = rest.split_at(rest.iter().position(|b| *b == b'"')?);
-    let rest = rest.strip_prefix(MIDDLE)?;
-    let (digits, _) = rest.split_at(rest.iter().position(|b| !b.is_ascii_digit())?);
-    let seq = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    rest.ends_with(b"\"}").then_some((uid, seq))
+/// The payload in `bytes`, which are it or an envelope around it; `None` when there is none of ours.
+pub(crate) fn find(bytes: &[u8]) -> Option<Payload<'_>> {
+    let start = bytes.windows(START.len()).position(|window| window == START)?;
+    let rest = &bytes[start + START.len()..];
+    let (uid, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'"')?);
+    let (seq, rest) = number(rest.strip_prefix(SEQ)?)?;
+    let (at, rest) = number(rest.strip_prefix(AT)?)?;
+    // The padding holds neither of the two, so the first pair is the payload's own end.
+    let whole = rest.ends_with(b"\"}") || rest.windows(2).any(|window| window == b"\"}");
+    whole.then_some(Payload { uid, seq, at })
+}
+
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (digits, rest) = bytes.split_at(bytes.iter().position(|byte| !byte.is_ascii_digit())?);
+    Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest))
 }
 
 /// Appends one unmasked text frame (RFC 6455 section 5.2), as a server sends it.
@@ -52,17 +71,26 @@ mod tests {
     #[test]
     fn payload_has_the_asked_length_and_reads_back() {
         let mut out = Vec::new();
-        append(&mut out, "u18999", 42, 128);
+        append(&mut out, "u18999", 42, 7, 128);
         assert_eq!(out.len(), 128);
-        assert_eq!(parse(&out), Some((&b"u18999"[..], 42)));
+        assert_eq!(find(&out), Some(Payload { uid: b"u18999", seq: 42, at: 7 }));
+    }
+
+    #[test]
+    fn a_payload_is_found_in_its_envelope() {
+        let mut out = b"{\"type\":\"message\",\"seq\":9,\"id\":\"m_9\",\"data\":".to_vec();
+        append(&mut out, "u1", 3, 5, 64);
+        out.push(b'}');
+        assert_eq!(find(&out), Some(Payload { uid: b"u1", seq: 3, at: 5 }));
     }
 
     #[test]
     fn foreign_and_cut_payloads_are_not_ours() {
         let mut out = Vec::new();
-        append(&mut out, "u1", 1, 64);
-        assert_eq!(parse(&out[..63]), None);
-        assert_eq!(parse(b"{\"uid\":\"u1\"}"), None);
-        assert_eq!(parse(b""), None);
+        append(&mut out, "u1", 1, 0, 64);
+        assert_eq!(find(&out[..63]), None);
+        assert_eq!(find(b"{\"uid\":\"u1\"}"), None);
+        assert_eq!(find(b"{\"type\":\"welcome\",\"uid\":\"u1\",\"seq\":1}"), None);
+        assert_eq!(find(b""), None);
     }
 }

@@ -73,6 +73,14 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     Ok(Memory { pss: pss + swapped, anonymous: field("Pss_Anon:").unwrap_or(0) + swapped })
 }
 
+/// How many descriptors process `pid` has open.
+///
+/// # Errors
+/// When the process has ended or belongs to another user.
+pub fn descriptors(pid: u32) -> anyhow::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("failed to count the descriptors")?.count())
+}
+
 fn clock_ticks_per_second() -> u32 {
     u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100)
 }

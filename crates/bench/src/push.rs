@@ -1,13 +1,12 @@
-//! Pushes as lines on one connection to the text port.
+//! Pushes to uids drawn at random, on one connection.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-
-use crate::clock::{Random, wait_until};
+use crate::channel::Channel;
+use crate::clock::{Random, monotonic_us, wait_until};
+use crate::histogram::Histogram;
 use crate::payload;
+use crate::target::Publish;
 
 /// How pushes follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +17,15 @@ pub enum Pace {
     PerSecond(u32),
 }
 
+/// Whether a receiver can check the order of what it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbering {
+    /// Messages of one uid count from 1.
+    Sequence,
+    /// They carry no number: something else numbers the same receivers' messages.
+    None,
+}
+
 /// What to push.
 #[derive(Debug, Clone, Copy)]
 pub struct PushPlan {
@@ -25,142 +33,124 @@ pub struct PushPlan {
     pub uids: usize,
     /// Number of pushes.
     pub count: u64,
-    /// Length of a line without its line ending.
+    /// Length of a payload.
     pub payload_bytes: usize,
     /// How they follow each other.
     pub pace: Pace,
+    /// Whether they are numbered.
+    pub numbering: Numbering,
     /// The same seed draws the same uids.
     pub seed: u64,
 }
 
 /// What came back.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PushOutcome {
-    /// Pushes answered `ok`.
+    /// Pushes that somebody heard.
     pub ok: u64,
-    /// Pushes answered with anything else.
+    /// The others.
     pub refused: u64,
-    /// From the first line to the last answer.
+    /// From the first push to the last answer.
     pub elapsed: Duration,
-    /// Median time from line to answer; only known when paced.
-    pub median_answer: Duration,
+    /// From push to answer; only known when paced.
+    pub answers: Histogram,
 }
 
 /// Carries out a plan.
 ///
 /// # Errors
 /// When the connection fails or an answer takes more than 30 seconds.
-pub fn push(text: SocketAddr, plan: &PushPlan) -> anyhow::Result<PushOutcome> {
-    let stream = TcpStream::connect(text).context("failed to connect to the text port")?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let mut lines =
-        Lines { plan: *plan, random: Random::new(plan.seed), sent: vec![0; plan.uids], left: plan.count };
+pub fn push(publish: &Publish, plan: &PushPlan) -> anyhow::Result<PushOutcome> {
+    let mut channel = Channel::connect(publish)?;
+    let mut pushes = Pushes {
+        plan: *plan,
+        random: Random::new(plan.seed),
+        sent: vec![0; plan.uids],
+        left: plan.count,
+        payload: Vec::new(),
+    };
     let start = Instant::now();
-    let mut answers = Answers { stream: &stream, counted: PushOutcome::default(), partial: Vec::new() };
-    match plan.pace {
-        Pace::Pipelined(window) => pipelined(&stream, &mut lines, &mut answers, window)?,
-        Pace::PerSecond(rate) => paced(&stream, &mut lines, &mut answers, rate)?,
-    }
-    Ok(PushOutcome { elapsed: start.elapsed(), ..answers.counted })
+    let mut outcome = match plan.pace {
+        Pace::Pipelined(window) => pipelined(&mut channel, &mut pushes, window)?,
+        Pace::PerSecond(rate) => paced(&mut channel, &mut pushes, rate)?,
+    };
+    outcome.elapsed = start.elapsed();
+    Ok(outcome)
 }
 
-fn pipelined(
-    mut stream: &TcpStream,
-    lines: &mut Lines,
-    answers: &mut Answers<'_>,
-    window: usize,
-) -> anyhow::Result<()> {
+fn pipelined(channel: &mut Channel, pushes: &mut Pushes, window: usize) -> anyhow::Result<PushOutcome> {
     // Written in quarters of the window, so that the server always has some of it to work on.
     let chunk = (window / 4).max(1);
     let mut buffer = Vec::new();
     let mut unanswered = 0;
-    while lines.left > 0 || unanswered > 0 {
-        while lines.left > 0 && unanswered + chunk <= window.max(1) {
+    let mut outcome = PushOutcome::default();
+    while pushes.left > 0 || unanswered > 0 {
+        while pushes.left > 0 && unanswered + chunk as u64 <= window.max(1) as u64 {
             buffer.clear();
             for _ in 0..chunk {
-                unanswered += usize::from(lines.append_next(&mut buffer));
+                unanswered += u64::from(pushes.append_next(channel, &mut buffer));
             }
-            stream.write_all(&buffer).context("failed to send lines")?;
+            channel.send(&buffer)?;
         }
-        unanswered -= answers.read()?;
+        let answered = channel.read()?;
+        outcome.ok += answered.ok;
+        outcome.refused += answered.refused;
+        unanswered = unanswered.saturating_sub(answered.total());
     }
-    Ok(())
+    Ok(outcome)
 }
 
-fn paced(
-    mut stream: &TcpStream,
-    lines: &mut Lines,
-    answers: &mut Answers<'_>,
-    rate: u32,
-) -> anyhow::Result<()> {
+fn paced(channel: &mut Channel, pushes: &mut Pushes, rate: u32) -> anyhow::Result<PushOutcome> {
     let interval = Duration::from_secs(1) / rate.max(1);
     let mut due = Instant::now();
     let mut buffer = Vec::new();
-    let mut times = Vec::new();
-    while lines.append_next(&mut buffer) {
+    let mut outcome = PushOutcome::default();
+    while pushes.left > 0 {
         wait_until(due);
-        let sent = Instant::now();
-        stream.write_all(&buffer).context("failed to send a line")?;
-        while answers.read()? == 0 {}
-        times.push(sent.elapsed());
         buffer.clear();
+        pushes.append_next(channel, &mut buffer);
+        let sent = Instant::now();
+        channel.send(&buffer)?;
+        loop {
+            let answered = channel.read()?;
+            outcome.ok += answered.ok;
+            outcome.refused += answered.refused;
+            if answered.total() > 0 {
+                break;
+            }
+        }
+        outcome.answers.record(sent.elapsed());
         due += interval;
     }
-    times.sort_unstable();
-    answers.counted.median_answer = times.get(times.len() / 2).copied().unwrap_or_default();
-    Ok(())
+    Ok(outcome)
 }
 
-struct Lines {
+struct Pushes {
     plan: PushPlan,
     random: Random,
     /// Last sequence number of each uid.
     sent: Vec<u32>,
     left: u64,
+    payload: Vec<u8>,
 }
 
-impl Lines {
-    /// Appends one line, or says that there is none left.
-    fn append_next(&mut self, out: &mut Vec<u8>) -> bool {
+impl Pushes {
+    /// Appends one push, or says that there is none left.
+    fn append_next(&mut self, channel: &Channel, out: &mut Vec<u8>) -> bool {
         if self.left == 0 {
             return false;
         }
         self.left -= 1;
         let index = self.random.below(self.sent.len());
         self.sent[index] += 1;
-        payload::append(out, &format!("u{index}"), u64::from(self.sent[index]), self.plan.payload_bytes);
-        out.push(b'\n');
+        let seq = match self.plan.numbering {
+            Numbering::Sequence => u64::from(self.sent[index]),
+            Numbering::None => 0,
+        };
+        let uid = format!("u{index}");
+        self.payload.clear();
+        payload::append(&mut self.payload, &uid, seq, monotonic_us(), self.plan.payload_bytes);
+        channel.append(out, &uid, &self.payload);
         true
-    }
-}
-
-struct Answers<'a> {
-    stream: &'a TcpStream,
-    counted: PushOutcome,
-    partial: Vec<u8>,
-}
-
-impl Answers<'_> {
-    /// Reads once and says how many answers that completed.
-    fn read(&mut self) -> anyhow::Result<usize> {
-        let mut buffer = [0; 16 * 1024];
-        let n = self.stream.read(&mut buffer).context("no answer")?;
-        if n == 0 {
-            bail!("the text port closed the connection");
-        }
-        self.partial.extend_from_slice(&buffer[..n]);
-        let mut used = 0;
-        let mut count = 0;
-        while let Some(end) = self.partial[used..].iter().position(|b| *b == b'\n') {
-            match &self.partial[used..used + end] {
-                b"ok" => self.counted.ok += 1,
-                _ => self.counted.refused += 1,
-            }
-            used += end + 1;
-            count += 1;
-        }
-        self.partial.drain(..used);
-        Ok(count)
     }
 }

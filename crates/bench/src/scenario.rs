@@ -1,22 +1,22 @@
-//! The scenarios: what is done to a server or to the floor, what it cost, and whether all of it arrived.
+//! The measured scenarios: what is done to a server or to the floor, what it cost, and whether all of it arrived.
 
 use std::ops::AddAssign;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::broadcast::Broadcaster;
-use crate::clock::wait;
-use crate::fleet::Fleet;
+use crate::clock::{monotonic_us, wait};
+use crate::fleet::{Fleet, Latency};
 use crate::floor::Floor;
+use crate::http::Broadcaster;
 use crate::payload::{self, EVERYONE};
-use crate::procfs::{CpuTime, cpu_time};
-use crate::push::{PushPlan, push};
-use crate::server::Server;
+use crate::procfs::CpuTime;
+use crate::push::{PushOutcome, PushPlan, push};
 use crate::tally::Tally;
+use crate::target::{Target, cpu_time_of};
 
 /// How long a delivery may take before it counts as lost.
-const ARRIVAL: Duration = Duration::from_secs(20);
+pub(crate) const ARRIVAL: Duration = Duration::from_secs(20);
 
 /// How long a scenario goes on listening for frames that should not come.
 const AFTERMATH: Duration = Duration::from_millis(200);
@@ -40,7 +40,7 @@ impl Delivery {
 }
 
 /// One scenario's result.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Measured {
     /// CPU time of the server, or of the floor.
     pub cpu: CpuTime,
@@ -48,19 +48,23 @@ pub struct Measured {
     pub client_cpu: CpuTime,
     /// What arrived.
     pub delivery: Delivery,
-    /// Median time from a line to its answer; only known for paced pushes.
-    pub median_answer: Duration,
+    /// What came back to whoever pushed.
+    pub pushed: PushOutcome,
+    /// How long messages were under way.
+    pub latency: Latency,
 }
 
 impl AddAssign for Measured {
-    /// Adds a later slice of the same scenario; the median of the answers is then that slice's.
+    /// Adds a later slice of the same scenario; what came back is then that slice's.
     fn add_assign(&mut self, later: Self) {
         self.cpu += later.cpu;
         self.client_cpu += later.client_cpu;
         self.delivery.expected += later.delivery.expected;
         self.delivery.refused += later.delivery.refused;
         self.delivery.tally += later.delivery.tally;
-        self.median_answer = later.median_answer;
+        self.pushed = later.pushed;
+        self.latency.pushes += &later.latency.pushes;
+        self.latency.broadcasts += &later.latency.broadcasts;
     }
 }
 
@@ -77,7 +81,7 @@ impl Measured {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn per_million(cpu: CpuTime, count: u64) -> f64 {
+pub(crate) fn per_million(cpu: CpuTime, count: u64) -> f64 {
     cpu.total().as_secs_f64() * 1e6 / count.max(1) as f64
 }
 
@@ -86,50 +90,53 @@ fn per_million(cpu: CpuTime, count: u64) -> f64 {
 /// # Errors
 /// When a client cannot be opened or the server ends.
 #[expect(clippy::cast_precision_loss, reason = "bytes and counts are far below 2^52")]
-pub fn idle(server: &Server, fleet: &mut Fleet, total: usize) -> anyhow::Result<f64> {
-    server.settle()?;
-    let before = server.memory()?;
-    fleet.open(server.public, total)?;
-    server.settle()?;
-    let after = server.memory()?;
+pub fn idle(target: &Target, fleet: &mut Fleet, total: usize) -> anyhow::Result<f64> {
+    target.settle()?;
+    let before = target.memory()?;
+    fleet.open(&target.subscribe, total)?;
+    target.settle()?;
+    let after = target.memory()?;
     Ok((after.pss as f64 - before.pss as f64) / total.max(1) as f64)
 }
 
 /// Broadcasts `count` times to a fleet of `receivers`; each starts when the one before has arrived everywhere.
 ///
 /// # Errors
-/// When a process ends or the API refuses.
+/// When a process ends or the broadcast is refused.
 pub fn fanout(
-    server: &Server,
+    target: &Target,
     fleet: &mut Fleet,
     receivers: usize,
     count: u64,
     payload_bytes: usize,
 ) -> anyhow::Result<Measured> {
-    let mut api = Broadcaster::connect(server.api, &server.api_key)?;
-    measure(server.pid(), fleet, |fleet| {
+    let way = target.publish_to_all.as_ref().context("this target has no way to reach everyone")?;
+    let mut broadcaster = Broadcaster::connect(way)?;
+    measure(&target.pids, fleet, |fleet| {
         let mut delivery = Delivery::default();
+        let mut payload = Vec::new();
         for seq in 1..=count {
-            let mut data = Vec::new();
-            payload::append(&mut data, EVERYONE, seq, payload_bytes);
-            let written = api.broadcast(&String::from_utf8(data)?)?;
+            payload.clear();
+            payload::append(&mut payload, EVERYONE, seq, monotonic_us(), payload_bytes);
+            let written = broadcaster.broadcast(&payload)?.unwrap_or(receivers as u64);
             delivery.expected += written;
             delivery.refused += (receivers as u64).saturating_sub(written);
             fleet.await_received(delivery.expected, ARRIVAL)?;
         }
-        Ok((delivery, Duration::ZERO))
+        Ok((delivery, PushOutcome::default()))
     })
 }
 
-/// Pushes on the text port to a fleet that has at least the plan's uids.
+/// Pushes to a fleet that has at least the plan's uids.
 ///
 /// # Errors
-/// When a process ends or the text port fails.
-pub fn pushes(server: &Server, fleet: &mut Fleet, plan: &PushPlan) -> anyhow::Result<Measured> {
-    measure(server.pid(), fleet, |_| {
-        let outcome = push(server.text, plan)?;
+/// When a process ends or the connection for pushes fails.
+pub fn pushes(target: &Target, fleet: &mut Fleet, plan: &PushPlan) -> anyhow::Result<Measured> {
+    let publish = target.publish.as_ref().context("this target has no way to push")?;
+    measure(&target.pids, fleet, |_| {
+        let outcome = push(publish, plan)?;
         let delivery = Delivery { expected: outcome.ok, refused: outcome.refused, ..Delivery::default() };
-        Ok((delivery, outcome.median_answer))
+        Ok((delivery, outcome))
     })
 }
 
@@ -143,13 +150,13 @@ pub fn floor_fanout(
     count: u64,
     payload_bytes: usize,
 ) -> anyhow::Result<Measured> {
-    measure(floor.pid(), fleet, |fleet| {
+    measure(&[floor.pid()], fleet, |fleet| {
         let mut delivery = Delivery::default();
         for _ in 0..count {
             delivery.expected += floor.send_to_all(payload_bytes)?;
             fleet.await_received(delivery.expected, ARRIVAL)?;
         }
-        Ok((delivery, Duration::ZERO))
+        Ok((delivery, PushOutcome::default()))
     })
 }
 
@@ -158,26 +165,27 @@ pub fn floor_fanout(
 /// # Errors
 /// When a process ends.
 pub fn floor_push(floor: &mut Floor, fleet: &mut Fleet, plan: &PushPlan) -> anyhow::Result<Measured> {
-    measure(floor.pid(), fleet, |_| {
+    measure(&[floor.pid()], fleet, |_| {
         let expected = floor.send_at_random(plan.count, plan.payload_bytes, plan.seed)?;
-        Ok((Delivery { expected, ..Delivery::default() }, Duration::ZERO))
+        Ok((Delivery { expected, ..Delivery::default() }, PushOutcome::default()))
     })
 }
 
 /// Wraps `act` in what every scenario shares: fresh counts, CPU before and after, and the last arrivals.
-fn measure(
-    pid: u32,
+pub(crate) fn measure(
+    pids: &[u32],
     fleet: &mut Fleet,
-    act: impl FnOnce(&mut Fleet) -> anyhow::Result<(Delivery, Duration)>,
+    act: impl FnOnce(&mut Fleet) -> anyhow::Result<(Delivery, PushOutcome)>,
 ) -> anyhow::Result<Measured> {
     fleet.reset()?;
-    let client_before = cpu_time(fleet.pid())?;
-    let before = cpu_time(pid)?;
-    let (mut delivery, median_answer) = act(fleet)?;
+    let client_before = fleet.cpu_time()?;
+    let before = cpu_time_of(pids)?;
+    let (mut delivery, pushed) = act(fleet)?;
     fleet.await_received(delivery.expected, ARRIVAL)?;
-    let cpu = cpu_time(pid).context("the process under test has ended")? - before;
-    let client_cpu = cpu_time(fleet.pid())? - client_before;
+    let cpu = cpu_time_of(pids)? - before;
+    let client_cpu = fleet.cpu_time()? - client_before;
     wait(AFTERMATH);
     delivery.tally = fleet.await_received(0, Duration::ZERO)?;
-    Ok(Measured { cpu, client_cpu, delivery, median_answer })
+    let latency = fleet.latency()?;
+    Ok(Measured { cpu, client_cpu, delivery, pushed, latency })
 }

@@ -1,4 +1,4 @@
-//! The server under test: started by us, or already running.
+//! A server of our own, started to be measured.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,11 +10,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tempfile::TempDir;
 
 use crate::clock::wait;
-use crate::procfs::{CpuTime, Memory, cpu_time, memory};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -36,7 +35,7 @@ impl ServerCommand {
     }
 }
 
-/// A server that listens. One that was started here is ended when this is dropped.
+/// A server that listens. It is ended when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     /// WebSocket clients connect here.
@@ -47,8 +46,9 @@ pub struct Server {
     pub api: SocketAddr,
     /// The API's key.
     pub api_key: String,
-    pid: u32,
-    started: Option<(Child, TempDir)>,
+    child: Child,
+    /// Kept: what is in it goes with the server.
+    _dir: TempDir,
 }
 
 impl Server {
@@ -73,8 +73,7 @@ impl Server {
         match Self::meet(&mut child, &data_dir) {
             Ok((addresses, api_key)) => {
                 let [public, text, api] = addresses;
-                let pid = child.id();
-                Ok(Self { public, text, api, api_key, pid, started: Some((child, dir)) })
+                Ok(Self { public, text, api, api_key, child, _dir: dir })
             }
             Err(e) => {
                 let _ = child.kill();
@@ -85,53 +84,9 @@ impl Server {
         }
     }
 
-    /// A server that somebody else has started and will end.
-    ///
-    /// # Errors
-    /// When there is no process `pid`.
-    pub fn attach(addresses: [SocketAddr; 3], api_key: String, pid: u32) -> anyhow::Result<Self> {
-        cpu_time(pid)?;
-        let [public, text, api] = addresses;
-        Ok(Self { public, text, api, api_key, pid, started: None })
-    }
-
     /// The process whose CPU time and memory are the server's.
     pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// CPU time of all its threads so far.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn cpu_time(&self) -> anyhow::Result<CpuTime> {
-        cpu_time(self.pid).context("the server has ended")
-    }
-
-    /// Its user-space memory now.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn memory(&self) -> anyhow::Result<Memory> {
-        memory(self.pid).context("the server has ended")
-    }
-
-    /// Waits until it has worked off what it was given: half a second with next to no CPU time.
-    ///
-    /// # Errors
-    /// When it has ended, or is still busy after 20 seconds.
-    pub fn settle(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START_DEADLINE;
-        let mut before = self.cpu_time()?;
-        while Instant::now() < deadline {
-            wait(Duration::from_millis(500));
-            let now = self.cpu_time()?;
-            if (now - before).total() <= Duration::from_millis(20) {
-                return Ok(());
-            }
-            before = now;
-        }
-        bail!("the server is still busy although nobody asks anything of it")
+        self.child.id()
     }
 
     fn meet(child: &mut Child, data_dir: &Path) -> anyhow::Result<([SocketAddr; 3], String)> {
@@ -157,7 +112,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let Some((child, _)) = &mut self.started else { return };
+        let child = &mut self.child;
         // Asked first, so that it may drain; then told.
         if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);

@@ -4,10 +4,11 @@ use crate::child::ChildCommand;
 use crate::clock::today;
 use crate::fleet::{Fleet, FleetOptions};
 use crate::floor::Floor;
-use crate::push::{Pace, PushPlan};
+use crate::push::{Numbering, Pace, PushPlan};
 use crate::report::{Figure, Report, Row};
 use crate::scenario::{Measured, fanout, floor_fanout, floor_push, idle, pushes};
-use crate::server::{Server, ServerCommand};
+use crate::server::ServerCommand;
+use crate::target::{Protocol, Target};
 
 /// How often server and floor take turns within one scenario.
 const SLICES: u64 = 4;
@@ -107,7 +108,7 @@ pub fn run_standard(options: &StandardOptions) -> anyhow::Result<Report> {
 struct Stage<'a> {
     options: &'a StandardOptions,
     fleet: Fleet,
-    server: Server,
+    server: Target,
     floor_fleet: Fleet,
     floor: Floor,
 }
@@ -117,15 +118,15 @@ impl<'a> Stage<'a> {
         Ok(Self {
             options,
             fleet: Fleet::start(&options.child, options.fleet)?,
-            server: Server::start(&options.server)?,
+            server: Target::start(&options.server, Protocol::Plain)?,
             floor_fleet: Fleet::start(&options.child, options.fleet)?,
             floor: Floor::start(&options.child)?,
         })
     }
 
     fn open(&mut self, total: usize) -> anyhow::Result<()> {
-        self.fleet.open(self.server.public, total)?;
-        self.floor_fleet.open(self.floor.address(), total)?;
+        self.fleet.open(&self.server.subscribe, total)?;
+        self.floor_fleet.open(&self.floor.subscribe(), total)?;
         self.server.settle()
     }
 
@@ -134,7 +135,14 @@ impl<'a> Stage<'a> {
         let pace = Pace::Pipelined(o.window);
         let (mut server, mut floor) = (Measured::default(), Measured::default());
         for (seed, count) in slices(o.pushes) {
-            let plan = PushPlan { uids, count, payload_bytes: o.payload_bytes, pace, seed };
+            let plan = PushPlan {
+                uids,
+                count,
+                payload_bytes: o.payload_bytes,
+                pace,
+                numbering: Numbering::Sequence,
+                seed,
+            };
             server += pushes(&self.server, &mut self.fleet, &plan)?;
             floor += floor_push(&mut self.floor, &mut self.floor_fleet, &plan)?;
         }
@@ -155,7 +163,11 @@ impl<'a> Stage<'a> {
         let o = self.options;
         let pace = Pace::PerSecond(o.modest_rate);
         let (uids, count, payload_bytes) = (o.receivers, o.modest_pushes, o.payload_bytes);
-        pushes(&self.server, &mut self.fleet, &PushPlan { uids, count, payload_bytes, pace, seed: 7 })
+        pushes(
+            &self.server,
+            &mut self.fleet,
+            &PushPlan { uids, count, payload_bytes, pace, numbering: Numbering::Sequence, seed: 7 },
+        )
     }
 }
 
@@ -271,7 +283,7 @@ fn notes(rounds: &[Round]) -> Vec<String> {
             last.push_many.cpu_per_million(),
             last.floor_few.cpu_per_million(),
             last.floor_many.cpu_per_million(),
-            last.modest.median_answer.as_micros()
+            last.modest.pushed.answers.quantile(0.5).as_micros()
         ),
     ]
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use doorbell_bench::{ChildCommand, ChildKind, Fleet, FleetOptions, Floor, floor_fanout, run_child};
+use doorbell_bench::{
+    ChildCommand, ChildKind, Fleet, FleetOptions, Floor, Protocol, Subscribe, floor_fanout, run_child,
+};
 
 const CHILD_SUBCOMMAND: &str = "bench-child";
 const CLIENTS: usize = 300;
@@ -24,8 +26,11 @@ fn main() -> anyhow::Result<()> {
 fn every_frame_is_counted_and_a_missing_one_is_noticed() -> anyhow::Result<()> {
     let child = ChildCommand::this_program(CHILD_SUBCOMMAND)?;
     let mut floor = Floor::start(&child)?;
-    let mut fleet = Fleet::start(&child, FleetOptions { concurrency: 50, receive_buffer: Some(4096) })?;
-    fleet.open(floor.address(), CLIENTS)?;
+    let mut fleet = Fleet::start(
+        &child,
+        FleetOptions { processes: 2, concurrency: 50, receive_buffer: Some(4096), first: 0 },
+    )?;
+    fleet.open(&floor.subscribe(), CLIENTS)?;
 
     let measured = floor_fanout(&mut floor, &mut fleet, 3, 128)?;
     ensure!(measured.delivery.is_complete(), "{:?}", measured.delivery);
@@ -34,7 +39,7 @@ fn every_frame_is_counted_and_a_missing_one_is_noticed() -> anyhow::Result<()> {
     let tally = fleet.await_received(3 * CLIENTS as u64 + 1, Duration::from_millis(50))?;
     ensure!(!tally.is_exactly(3 * CLIENTS as u64 + 1), "a frame that was never sent was counted");
 
-    let nobody = "127.0.0.1:1".parse()?;
-    ensure!(fleet.open(nobody, CLIENTS + 1).is_err(), "a refused connection went unnoticed");
+    let nobody = Subscribe { protocol: Protocol::Plain, endpoint: "ws://127.0.0.1:1/".parse()? };
+    ensure!(fleet.open(&nobody, CLIENTS + 2).is_err(), "a refused connection went unnoticed");
     Ok(())
 }

@@ -10,6 +10,10 @@ use clap_complete::Shell;
 use crate::config::{Environment, Overrides, Sources, parse_duration};
 use crate::data_dir::DataDir;
 
+mod bench;
+
+pub use self::bench::{BenchArgs, BenchChildArgs, BenchDialect, BenchScenario};
+
 const EXAMPLES: &str = "\
 Examples:
   doorbell demo                              try it: a page, and three ways to ring it
@@ -54,6 +58,11 @@ pub enum Command {
     CheckConfig(CheckConfigArgs),
     /// Echo WebSocket messages through the server's own connection code, for conformance suites
     Echo(EchoArgs),
+    /// Measure an installation, this program's own or another: memory, CPU time, latency, and whether all arrives
+    Bench(BenchArgs),
+    /// The clients of `bench`
+    #[command(hide = true)]
+    BenchChild(BenchChildArgs),
     /// Print a completion script, for example: doorbell completions bash > /etc/bash_completion.d/doorbell
     Completions {
         /// The shell to complete for

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod ask;
+mod bench;
 mod broadcast;
 mod check_config;
 mod demo;
@@ -29,6 +30,8 @@ pub(crate) fn run(cli: Cli, program: &str, environment: &Environment) -> Result<
         Command::Token(args) => token::run(&args, environment),
         Command::CheckConfig(args) => check_config::run(&args, environment),
         Command::Echo(args) => echo::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchChild(args) => bench::run_child(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "doorbell", &mut script);

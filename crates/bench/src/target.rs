@@ -1,0 +1,299 @@
+//! What is measured: how clients subscribe to it, how messages get in, and which processes are its own.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::str::FromStr;
+
+use anyhow::{Context as _, bail};
+
+use crate::procfs::{CpuTime, Memory, cpu_time, descriptors, memory};
+use crate::server::{Server, ServerCommand};
+
+/// How a client and a server speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// A WebSocket whose first message is the credential and whose messages are the payloads.
+    Plain,
+    /// A WebSocket that speaks `doorbell.v1`.
+    V1,
+    /// Doorbell's server-sent events.
+    Events,
+    /// A WebSocket whose address says whose it is.
+    UrlWebSocket,
+    /// Server-sent events whose address says whose they are.
+    UrlEvents,
+}
+
+impl Protocol {
+    const ALL: [Self; 5] = [Self::Plain, Self::V1, Self::Events, Self::UrlWebSocket, Self::UrlEvents];
+
+    /// Its name in commands and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::V1 => "v1",
+            Self::Events => "sse",
+            Self::UrlWebSocket => "url-websocket",
+            Self::UrlEvents => "url-sse",
+        }
+    }
+
+    pub(crate) fn is_websocket(self) -> bool {
+        !matches!(self, Self::Events | Self::UrlEvents)
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|it| it.name() == name).context("no such protocol")
+    }
+}
+
+/// Where in a URL the uid, or the client's credential, goes.
+pub(crate) const UID: &str = "{uid}";
+
+/// An address of HTTP or WebSocket without TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// The `Host` header.
+    pub host: String,
+    /// Path and query; `{uid}` stands for the uid.
+    pub path: String,
+}
+
+impl Endpoint {
+    pub(crate) fn at(address: SocketAddr, path: &str) -> Self {
+        Self { address, host: address.to_string(), path: path.to_owned() }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = anyhow::Error;
+
+    /// Reads `ws://host:port/path` or `http://host:port/path`.
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("http://"));
+        let rest = rest.context("a URL here begins with ws:// or http://")?;
+        let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        if path.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            bail!("white space in a URL");
+        }
+        let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+        let address =
+            with_port.to_socket_addrs().with_context(|| format!("failed to look {host} up"))?.next();
+        let address = address.with_context(|| format!("no address of {host}"))?;
+        Ok(Self { address, host: host.to_owned(), path: path.to_owned() })
+    }
+}
+
+/// How clients subscribe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    /// What they speak.
+    pub protocol: Protocol,
+    /// Where.
+    pub endpoint: Endpoint,
+}
+
+/// The words of a child's command.
+impl fmt::Display for Subscribe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Endpoint { address, host, path } = &self.endpoint;
+        write!(f, "{} {address} {host} {path}", self.protocol.name())
+    }
+}
+
+impl Subscribe {
+    /// How clients of a Doorbell with this public listener subscribe.
+    pub fn to_doorbell(protocol: Protocol, public: SocketAddr) -> Self {
+        let path = if protocol == Protocol::Events { "/v1/events" } else { "/" };
+        Self { protocol, endpoint: Endpoint::at(public, path) }
+    }
+
+    pub(crate) fn from_words<'a>(words: &mut impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
+        let mut word = || words.next().context("a word is missing");
+        let protocol = word()?.parse()?;
+        let endpoint =
+            Endpoint { address: word()?.parse()?, host: word()?.to_owned(), path: word()?.to_owned() };
+        Ok(Self { protocol, endpoint })
+    }
+}
+
+/// How a message to one uid gets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Publish {
+    /// A line of JSON that names its uid, answered by a line `ok`: Doorbell's text port, and the Workerman sample's.
+    Text(SocketAddr),
+    /// The payload as the body of a POST.
+    Url(Endpoint),
+}
+
+/// The words of a child's command.
+impl fmt::Display for Publish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(address) => write!(f, "text {address}"),
+            Self::Url(Endpoint { address, host, path }) => write!(f, "url {address} {host} {path}"),
+        }
+    }
+}
+
+impl Publish {
+    pub(crate) fn from_words<'a>(words: &mut impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
+        let mut word = || words.next().context("a word is missing");
+        match word()? {
+            "text" => Ok(Self::Text(word()?.parse()?)),
+            "url" => Ok(Self::Url(Endpoint {
+                address: word()?.parse()?,
+                host: word()?.to_owned(),
+                path: word()?.to_owned(),
+            })),
+            _ => bail!("no such way to publish"),
+        }
+    }
+}
+
+/// How a message to everyone gets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishToAll {
+    /// `POST /v1/broadcast`.
+    Api(Api),
+    /// The payload as the body of a POST; everyone has subscribed to what it names.
+    Url(Endpoint),
+}
+
+/// Doorbell's API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// One of its keys.
+    pub key: String,
+}
+
+/// See the module's header. A server that was started for it ends with it.
+#[derive(Debug)]
+pub struct Target {
+    /// How clients subscribe.
+    pub subscribe: Subscribe,
+    /// How pushes are made; without it only connections can be measured.
+    pub publish: Option<Publish>,
+    /// How broadcasts are made, where there are any.
+    pub publish_to_all: Option<PublishToAll>,
+    /// Mints a token for each client; without it a client's credential is its uid.
+    pub tokens: Option<Api>,
+    /// The processes whose CPU time and memory are the server's; none when they are not here.
+    pub pids: Vec<u32>,
+    /// Kept: it ends when dropped.
+    _server: Option<Server>,
+}
+
+impl Target {
+    /// A server of our own, with open identity, on free loopback ports.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(command: &ServerCommand, protocol: Protocol) -> anyhow::Result<Self> {
+        let server = Server::start(command)?;
+        let api = Api { address: server.api, key: server.api_key.clone() };
+        Ok(Self {
+            subscribe: Subscribe::to_doorbell(protocol, server.public),
+            publish: Some(Publish::Text(server.text)),
+            publish_to_all: Some(PublishToAll::Api(api)),
+            tokens: None,
+            pids: vec![server.pid()],
+            _server: Some(server),
+        })
+    }
+
+    /// A server that somebody else has started, of which only this is known.
+    pub fn new(subscribe: Subscribe) -> Self {
+        Self { subscribe, publish: None, publish_to_all: None, tokens: None, pids: Vec::new(), _server: None }
+    }
+
+    /// With a way to push.
+    #[must_use]
+    pub fn publishing(self, publish: Option<Publish>) -> Self {
+        Self { publish, ..self }
+    }
+
+    /// With a way to reach everyone.
+    #[must_use]
+    pub fn publishing_to_all(self, publish_to_all: Option<PublishToAll>) -> Self {
+        Self { publish_to_all, ..self }
+    }
+
+    /// CPU time of all its processes so far; zero when none is known.
+    ///
+    /// # Errors
+    /// When one of them has ended.
+    pub fn cpu_time(&self) -> anyhow::Result<CpuTime> {
+        cpu_time_of(&self.pids)
+    }
+
+    /// Memory of all its processes.
+    ///
+    /// # Errors
+    /// When one of them has ended.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
+        let mut sum = Memory::default();
+        for pid in &self.pids {
+            let one = memory(*pid).context("the server has ended")?;
+            sum.pss += one.pss;
+            sum.anonymous += one.anonymous;
+        }
+        Ok(sum)
+    }
+
+    /// Open descriptors of all its processes.
+    ///
+    /// # Errors
+    /// When one of them has ended.
+    pub fn descriptors(&self) -> anyhow::Result<usize> {
+        self.pids.iter().map(|pid| descriptors(*pid).context("the server has ended")).sum()
+    }
+
+    /// Waits until it has worked off what it was given, or for a second when its processes are not known.
+    ///
+    /// # Errors
+    /// When it has ended, or is still busy after 20 seconds.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        crate::clock::settle(&self.pids)
+    }
+}
+
+/// CPU time of some processes together.
+pub(crate) fn cpu_time_of(pids: &[u32]) -> anyhow::Result<CpuTime> {
+    let mut sum = CpuTime::default();
+    for pid in pids {
+        sum += cpu_time(*pid).context("a measured process has ended")?;
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_and_survive_a_command() {
+        let endpoint: Endpoint = "ws://127.0.0.1:8080/sub/{uid}?x=1".parse().unwrap();
+        assert_eq!((endpoint.host.as_str(), endpoint.path.as_str()), ("127.0.0.1:8080", "/sub/{uid}?x=1"));
+        assert_eq!(endpoint.address, SocketAddr::from(([127, 0, 0, 1], 8080)));
+        assert_eq!("http://127.0.0.1".parse::<Endpoint>().unwrap().address.port(), 80);
+        for wrong in ["wss://127.0.0.1/", "127.0.0.1:1", "ws://127.0.0.1/a b"] {
+            assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
+        }
+        let subscribe = Subscribe { protocol: Protocol::UrlWebSocket, endpoint: endpoint.clone() };
+        let words = subscribe.to_string();
+        assert_eq!(Subscribe::from_words(&mut words.split(' ')).unwrap(), subscribe);
+        for publish in [Publish::Url(endpoint), Publish::Text(SocketAddr::from(([127, 0, 0, 1], 1)))] {
+            let words = publish.to_string();
+            assert_eq!(Publish::from_words(&mut words.split(' ')).unwrap(), publish);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The arguments of `bench`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::duration;
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchScenario {
+    /// Memory of connections that wait
+    Idle,
+    /// Pushes to random uids
+    Push,
+    /// Broadcasts
+    FanOut,
+    /// Pushes and new connections beside broadcasts and clients that do not read
+    Fairness,
+    /// Everyone is cut and comes back at once, then leaves
+    Storm,
+    /// Clients come, hear one message each, and go
+    Churn,
+}
+
+/// How clients and server speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchDialect {
+    /// WebSocket, first message the uid or token, messages as they are; pushes by lines on the text port
+    Plain,
+    /// WebSocket with doorbell.v1
+    V1,
+    /// Server-sent events with doorbell.v1
+    Sse,
+}
+
+/// The arguments of `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --public, --subscribe or --server it starts a server of its own on loopback. Clients on 127.0.0.1 connect from
+many addresses of 127.0.0.0/8, so that more than one port range is theirs.
+
+Every message names its uid and carries a number: what is lost, doubled, out of order or at the wrong uid is counted.
+Exit codes: 0 everything arrived, 1 something did not or failed, 64 usage error.
+
+Examples:
+  doorbell bench                                   everything, 1,000 connections
+  doorbell bench idle push -n 19000                two scenarios
+  doorbell bench push --dialect sse --rate 2000    a steady pace over server-sent events
+  doorbell bench storm -n 10000 --public 127.0.0.1:19999 --text 127.0.0.1:10002 --pid 4711
+  doorbell bench push --subscribe ws://127.0.0.1:8080/sub/{uid} --publish http://127.0.0.1:8080/pub/{uid} --pid 42,43")]
+pub struct BenchArgs {
+    /// What to measure; all that the target can do when none is named
+    #[arg(value_enum)]
+    pub scenarios: Vec<BenchScenario>,
+    /// How clients and server speak
+    #[arg(long, value_enum, default_value = "plain", conflicts_with = "subscribe")]
+    pub dialect: BenchDialect,
+    /// Connections
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1_000)]
+    pub connections: usize,
+    /// Client processes [default: one for every 19,500 connections]
+    #[arg(long, value_name = "N")]
+    pub processes: Option<usize>,
+    /// Kernel receive buffer of each client, in bytes [default: the system's]
+    #[arg(long, value_name = "BYTES")]
+    pub receive_buffer: Option<usize>,
+    /// Bytes of every message
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    pub payload: usize,
+    /// Pushes
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub pushes: u64,
+    /// Pushes a second, one unanswered at a time [default: as fast as answers come]
+    #[arg(long, value_name = "N", conflicts_with = "window")]
+    pub rate: Option<u32>,
+    /// Unanswered pushes at most, without --rate [default: 1024 on a text port, 16 by HTTP]
+    #[arg(long, value_name = "N")]
+    pub window: Option<usize>,
+    /// Broadcasts
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub broadcasts: u64,
+    /// New clients a second under churn
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub churn_rate: u32,
+    /// How long churn and fairness last
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub duration: Duration,
+    /// Clients that do not read, under fairness
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub slow_readers: usize,
+    /// The public listener of a running Doorbell, or where a server of the Workerman sample's protocol listens
+    #[arg(long, value_name = "ADDR", conflicts_with = "subscribe")]
+    pub public: Option<SocketAddr>,
+    /// Its text port
+    #[arg(long, value_name = "ADDR", requires = "public")]
+    pub text: Option<SocketAddr>,
+    /// Its API, for broadcasts and tokens
+    #[arg(long, value_name = "ADDR", requires_all = ["public", "key_file"])]
+    pub api: Option<SocketAddr>,
+    /// A file with a key of its API
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Clients show a token that the API mints, and not their uid
+    #[arg(long, requires = "api")]
+    pub tokens: bool,
+    /// Any server: where a uid subscribes, by WebSocket (ws://) or server-sent events (http://)
+    #[arg(long, value_name = "URL")]
+    pub subscribe: Option<String>,
+    /// Where a message to a uid is POSTed
+    #[arg(long, value_name = "URL", requires = "subscribe")]
+    pub publish: Option<String>,
+    /// Where a message to everyone is POSTed
+    #[arg(long, value_name = "URL", requires = "subscribe")]
+    pub publish_to_all: Option<String>,
+    /// The server's processes, to account their CPU time and memory
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pub pid: Vec<u32>,
+    /// Start this Doorbell in place of the program itself
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["public", "subscribe"])]
+    pub server: Option<PathBuf>,
+    /// Print one JSON object a scenario
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `bench` starts its client processes with.
+#[derive(Debug, Args)]
+pub struct BenchChildArgs {
+    /// The kind of process
+    pub kind: String,
+}

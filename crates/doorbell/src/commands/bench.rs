@@ -1,0 +1,129 @@
+//! `doorbell bench`: measures an installation from outside; the work is [`doorbell_bench`]'s.
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use doorbell_bench::{
+    Api, ChildCommand, ChildKind, Pace, Protocol, Publish, PublishToAll, Scenario, ServerCommand, Subscribe,
+    SuiteOptions, Target, run_suite,
+};
+
+use super::print;
+use crate::cli::{BenchArgs, BenchChildArgs, BenchDialect, BenchScenario};
+use crate::exit::{FAILURE, Failure};
+
+/// The hidden command that client processes are started with.
+const CHILD: &str = "bench-child";
+
+pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
+    let target = target(args)?;
+    let scenarios = scenarios(args, &target)?;
+    let window = args.window.unwrap_or(match target.publish {
+        Some(Publish::Url(_)) => 16,
+        _ => 1024,
+    });
+    let options = SuiteOptions {
+        child: ChildCommand::this_program(CHILD)?,
+        connections: args.connections,
+        processes: args.processes,
+        receive_buffer: args.receive_buffer,
+        payload_bytes: args.payload,
+        pushes: args.pushes,
+        pace: args.rate.map_or(Pace::Pipelined(window), Pace::PerSecond),
+        broadcasts: args.broadcasts,
+        churn_rate: args.churn_rate,
+        duration: args.duration,
+        slow_readers: args.slow_readers,
+    };
+    let sound = run_suite(&target, &options, &scenarios, |outcome| {
+        if args.json {
+            print(&format!("{}\n", outcome.to_json()));
+        } else {
+            print(&outcome.to_string());
+        }
+        for failure in &outcome.failures {
+            eprintln!("{failure}");
+        }
+    })?;
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
+}
+
+/// Runs a client process.
+pub(crate) fn run_child(args: &BenchChildArgs) -> Result<ExitCode, Failure> {
+    let kind =
+        ChildKind::from_name(&args.kind).ok_or_else(|| Failure::Usage(anyhow!("no such kind of process")))?;
+    doorbell_bench::run_child(kind)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn target(args: &BenchArgs) -> Result<Target, Failure> {
+    let protocol = match args.dialect {
+        BenchDialect::Plain => Protocol::Plain,
+        BenchDialect::V1 => Protocol::V1,
+        BenchDialect::Sse => Protocol::Events,
+    };
+    let usage = |error: anyhow::Error| Failure::Usage(error);
+    let mut target = if let Some(url) = &args.subscribe {
+        let protocol = if url.starts_with("ws://") { Protocol::UrlWebSocket } else { Protocol::UrlEvents };
+        let read = |flag: &str, url: &str| {
+            url.parse::<doorbell_bench::Endpoint>().with_context(|| format!("{flag} {url}")).map_err(usage)
+        };
+        let publish = args.publish.as_ref().map(|url| read("--publish", url)).transpose()?;
+        let to_all = args.publish_to_all.as_ref().map(|url| read("--publish-to-all", url)).transpose()?;
+        Target::new(Subscribe { protocol, endpoint: read("--subscribe", url)? })
+            .publishing(publish.map(Publish::Url))
+            .publishing_to_all(to_all.map(PublishToAll::Url))
+    } else if let Some(public) = args.public {
+        let api = args.api.zip(args.key_file.as_ref()).map(|(address, file)| {
+            let key = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            anyhow::Ok(Api { address, key: key.trim().to_owned() })
+        });
+        let api = api.transpose()?;
+        let mut target = Target::new(Subscribe::to_doorbell(protocol, public))
+            .publishing(args.text.map(Publish::Text))
+            .publishing_to_all(api.clone().map(PublishToAll::Api));
+        target.tokens = api.filter(|_| args.tokens);
+        target
+    } else {
+        let program = match &args.server {
+            Some(program) => program.clone(),
+            None => std::env::current_exe().context("cannot find the own program")?,
+        };
+        return Ok(Target::start(&ServerCommand::doorbell(program), protocol)?);
+    };
+    target.pids.clone_from(&args.pid);
+    Ok(target)
+}
+
+/// What was asked for, or all that the target has a way for.
+fn scenarios(args: &BenchArgs, target: &Target) -> Result<Vec<Scenario>, Failure> {
+    let can = |scenario: Scenario| match scenario {
+        Scenario::Idle | Scenario::Storm => true,
+        Scenario::Push | Scenario::Churn => target.publish.is_some(),
+        Scenario::FanOut => target.publish_to_all.is_some(),
+        Scenario::Fairness => target.publish.is_some() && target.publish_to_all.is_some(),
+    };
+    if args.scenarios.is_empty() {
+        return Ok(Scenario::ALL.into_iter().filter(|scenario| can(*scenario)).collect());
+    }
+    let asked: Vec<_> = args.scenarios.iter().map(|asked| scenario(*asked)).collect();
+    match asked.iter().find(|scenario| !can(**scenario)) {
+        None => Ok(asked),
+        Some(scenario) => Err(Failure::Usage(anyhow!(
+            "{} needs a way to publish: --text and --api with --public, --publish and --publish-to-all with --subscribe",
+            scenario.name()
+        ))),
+    }
+}
+
+const fn scenario(asked: BenchScenario) -> Scenario {
+    match asked {
+        BenchScenario::Idle => Scenario::Idle,
+        BenchScenario::Push => Scenario::Push,
+        BenchScenario::FanOut => Scenario::FanOut,
+        BenchScenario::Fairness => Scenario::Fairness,
+        BenchScenario::Storm => Scenario::Storm,
+        BenchScenario::Churn => Scenario::Churn,
+    }
+}

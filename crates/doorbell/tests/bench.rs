@@ -1,0 +1,144 @@
+//! `doorbell bench` against a real server, in every dialect, and against one that loses messages.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::Value;
+
+/// Runs `doorbell bench` with `--json`; its exit code and an object for each scenario.
+fn bench(args: &str) -> (i32, Vec<Value>) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_doorbell"))
+        .args(["bench", "--json"])
+        .args(args.split_whitespace())
+        .env_clear()
+        .output()
+        .expect("starts");
+    let stdout = String::from_utf8(stdout).expect("text");
+    let outcomes = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    (status.code().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&stderr))), outcomes)
+}
+
+fn figure(outcome: &Value, name: &str) -> f64 {
+    outcome["figures"][name].as_f64().unwrap_or_else(|| panic!("no {name} in {outcome}"))
+}
+
+#[test]
+fn every_dialect_delivers_everything_in_every_scenario() {
+    for dialect in ["plain", "v1", "sse"] {
+        let (code, outcomes) = bench(&format!(
+            "--dialect {dialect} -n 60 --processes 2 --pushes 1200 --broadcasts 3 --churn-rate 100 --duration 1s \
+             --slow-readers 2"
+        ));
+        assert_eq!(code, 0, "{dialect}: {outcomes:?}");
+        let names: Vec<_> =
+            outcomes.iter().map(|outcome| outcome["scenario"].as_str().expect("a name")).collect();
+        assert_eq!(names, ["idle", "push", "fan-out", "fairness", "storm", "churn"], "{dialect}");
+        assert_eq!(figure(&outcomes[1], "pushes delivered"), 1200.0, "{dialect}");
+        assert_eq!(figure(&outcomes[2], "deliveries delivered"), 180.0, "{dialect}");
+        assert_eq!(figure(&outcomes[4], "pushes afterwards delivered"), 60.0, "{dialect}");
+        assert!(figure(&outcomes[5], "clients that came, heard and went") > 0.0, "{dialect}");
+    }
+}
+
+#[test]
+fn a_server_that_delivers_all_by_url_passes_and_one_that_loses_doubles_or_mixes_up_fails() {
+    for (fault, name) in [
+        (Fault::None, None),
+        (Fault::Lose, Some("pushes lost")),
+        (Fault::Double, Some("pushes duplicated")),
+        (Fault::MixUp, Some("pushes misdelivered")),
+    ] {
+        let server = by_url(fault);
+        let (code, outcomes) = bench(&format!(
+            "push -n 8 --pushes 200 --subscribe http://{server}/sub/{{uid}} --publish http://{server}/pub/{{uid}}"
+        ));
+        assert_eq!(code, i32::from(name.is_some()), "{fault:?}: {outcomes:?}");
+        if let Some(name) = name {
+            assert_eq!(figure(&outcomes[0], name), 1.0, "{fault:?}: {outcomes:?}");
+        }
+    }
+}
+
+#[test]
+fn what_the_target_cannot_do_is_a_usage_error() {
+    assert_eq!(bench("fan-out --subscribe ws://127.0.0.1:1/{uid}").0, 64);
+    assert_eq!(bench("push --subscribe wss://127.0.0.1:1/").0, 64);
+}
+
+/// What a server does wrong, once, with its hundredth message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    Lose,
+    Double,
+    MixUp,
+}
+
+#[derive(Default)]
+struct Subscribers {
+    streams: HashMap<String, TcpStream>,
+    messages: usize,
+}
+
+/// A server of the kind where a GET subscribes to server-sent events and a POST publishes.
+fn by_url(fault: Fault) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = listener.local_addr().expect("bound");
+    let subscribers = Arc::new(Mutex::new(Subscribers::default()));
+    // Ends with the test's process.
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let subscribers = Arc::clone(&subscribers);
+            thread::spawn(move || converse(stream, &subscribers, fault));
+        }
+    });
+    address
+}
+
+fn converse(stream: TcpStream, subscribers: &Mutex<Subscribers>, fault: Fault) -> Option<()> {
+    let mut writer = stream.try_clone().ok()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut request = String::new();
+        reader.read_line(&mut request).ok().filter(|length| *length > 0)?;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok()?;
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().ok()?;
+            }
+        }
+        let uid = request.split(' ').nth(1)?.rsplit('/').next()?.to_owned();
+        let mut all = subscribers.lock().ok()?;
+        if request.starts_with("GET") {
+            writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n").ok()?;
+            all.streams.insert(uid, writer);
+            return Some(());
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        all.messages += 1;
+        let times = match fault {
+            Fault::Lose if all.messages == 100 => 0,
+            Fault::Double if all.messages == 100 => 2,
+            _ => 1,
+        };
+        let to = if fault == Fault::MixUp && all.messages == 100 {
+            all.streams.keys().find(|other| **other != uid)?.clone()
+        } else {
+            uid
+        };
+        let event = [b"data: ", &body[..], b"\n\n"].concat().repeat(times);
+        all.streams.get_mut(&to)?.write_all(&event).ok()?;
+        drop(all);
+        writer.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").ok()?;
+    }
+}
