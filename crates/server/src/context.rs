@@ -3,10 +3,12 @@
 use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use doorbell_hub::{Hub, Now};
+use doorbell_protocol::Uid;
+use doorbell_protocol::close::CloseCode;
 use tokio::sync::mpsc;
 
 use crate::acks::Acks;
@@ -14,7 +16,8 @@ use crate::admission::Addresses;
 use crate::http::Remembered;
 use crate::io::{Connection, Directory};
 use crate::metrics::Metrics;
-use crate::policy::Policy;
+use crate::policy::{Identity, Policy};
+use crate::revocation::{Proof, Revocations, Revoke, TooManyRevocations};
 use crate::tickets::Tickets;
 
 /// See the module's header. One per server, behind one `Arc`.
@@ -30,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) directory: OnceLock<Directory>,
     /// Who waits for acknowledgements.
     pub(crate) acks: Acks,
+    /// Tokens that stop working before their end.
+    pub(crate) revocations: Revocations,
     /// Credentials on loan to addresses.
     pub(crate) tickets: Tickets,
     /// What was answered to pushes that may be repeated.
@@ -46,6 +51,7 @@ impl Context {
         Self {
             hub,
             directory: OnceLock::new(),
+            revocations: Revocations::default(),
             acks: Acks::default(),
             remembered: Remembered::default(),
             tickets: Tickets::default(),
@@ -63,6 +69,55 @@ impl Context {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Whom a credential names, as things stand.
+    ///
+    /// # Errors
+    /// Why it names nobody: a stable reason.
+    pub(crate) fn identify(
+        &self,
+        credential: &[u8],
+        identity: &Identity,
+    ) -> Result<Identified, &'static str> {
+        let now = SystemTime::now();
+        match identity {
+            Identity::Open => {
+                let uid = Uid::from_bytes(credential).map_err(|error| error.reason())?;
+                let proof = self.revocations.vouch(&uid, unix_seconds(now));
+                Ok(Identified { uid, expires: None, proof })
+            }
+            Identity::Token(keys) => {
+                let claims = keys.verify(credential, now).map_err(|error| error.reason())?;
+                let proof = self.revocations.proof(claims.issued, claims.id.as_deref());
+                if self.revocations.is_revoked(&claims.uid, proof) {
+                    return Err(REVOKED);
+                }
+                Ok(Identified { uid: claims.uid, expires: Some(claims.expires), proof })
+            }
+        }
+    }
+
+    /// Revokes tokens of `uid` and closes the connections that came with them; before when its tokens are now revoked, and
+    /// how many connections those were.
+    ///
+    /// # Errors
+    /// [`TooManyRevocations`]; nothing was revoked or closed then.
+    pub(crate) fn revoke(&self, uid: &Uid, what: Revoke<'_>) -> Result<(u64, usize), TooManyRevocations> {
+        let (lifetime, limit) = {
+            let policy = self.policy.load();
+            (policy.max_lifetime, policy.limits.revocations)
+        };
+        let before = self.revocations.revoke(uid, what, unix_seconds(SystemTime::now()), lifetime, limit)?;
+        // In this order: who became reachable before is found here, who does later looks into the table.
+        let mut connections = self.hub.connections_of(uid.as_str());
+        connections.retain(|connection| {
+            !connection.is_closing() && self.revocations.is_revoked(uid, connection.proof())
+        });
+        for connection in &connections {
+            connection.close(CloseCode::BAD_TOKEN, REVOKED);
+        }
+        Ok((before, connections.len()))
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
@@ -70,6 +125,23 @@ impl Context {
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
+}
+
+/// The reason with which revoked tokens are refused and their connections closed.
+pub(crate) const REVOKED: &str = "revoked";
+
+/// Whom a credential names.
+#[derive(Debug)]
+pub(crate) struct Identified {
+    pub(crate) uid: Uid,
+    /// Until when, in seconds since the Unix epoch; none for as long as it likes.
+    pub(crate) expires: Option<u64>,
+    pub(crate) proof: Proof,
+}
+
+/// Seconds since the Unix epoch; 0 by a clock that is before it.
+pub(crate) fn unix_seconds(now: SystemTime) -> u64 {
+    now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A connection on the public listener whose request is not for the event loops.

@@ -22,7 +22,7 @@ pub const MAX_TOKEN_BYTES: usize = 4096;
 /// The shortest HS256 key accepted, in bytes: as long as the hash (RFC 7518 section 3.2).
 pub const MIN_HS256_KEY_BYTES: usize = 32;
 
-/// How far the minting machine's clock may run ahead before `nbf` refuses its tokens, in seconds. `exp` has no
+/// How far the minting machine's clock may run ahead before `nbf` or `iat` refuses its tokens, in seconds. `exp` has no
 /// such leeway: it is also the moment at which an open connection is closed.
 pub const NOT_BEFORE_LEEWAY_SECONDS: u64 = 5;
 
@@ -34,6 +34,10 @@ pub struct Claims {
     /// When the token, and any connection it opened, ends: the claim `exp`, in seconds since the Unix epoch.
     /// Any value after the `now` it was verified at, up to `u64::MAX`.
     pub expires: u64,
+    /// When the token was issued: the claim `iat`, in seconds since the Unix epoch.
+    pub issued: Option<u64>,
+    /// What the token is called: the claim `jti`, when it is a string.
+    pub id: Option<String>,
 }
 
 /// The key that checks tokens and, when it is a private or shared one, mints them.
@@ -45,6 +49,7 @@ pub struct TokenKeys {
     validation: Validation,
     issuer: Option<String>,
     audience: Option<String>,
+    max_lifetime: u64,
 }
 
 impl TokenKeys {
@@ -73,13 +78,15 @@ impl TokenKeys {
             validation,
             issuer: tokens.issuer.clone(),
             audience: tokens.audience.clone(),
+            max_lifetime: tokens.max_lifetime.as_secs(),
         })
     }
 
     /// Checks a token as it came from the client, byte for byte, at the time `now`.
     ///
     /// `exp` and `sub` must be there, `nbf` is checked when it is, `iss` and `aud` must match when they are
-    /// configured and are ignored otherwise.
+    /// configured and are ignored otherwise. A token with `iat` ends `tokens.max_lifetime` after it, if not sooner.
+    /// Whether it was revoked is not known here.
     ///
     /// # Errors
     /// Why the token is refused; [`TokenError::reason`] is its metric label. Only a token with a good signature
@@ -109,15 +116,32 @@ impl TokenKeys {
     /// and, when configured, `iss` and `aud`.
     ///
     /// # Errors
-    /// The key is a public one, or `ttl` is under a second or past what a clock can say.
+    /// The key is a public one, or `ttl` is under a second or over `tokens.max_lifetime`.
     pub fn mint(&self, uid: &Uid, ttl: Duration, now: SystemTime) -> Result<String, MintError> {
+        self.mint_as(uid, ttl, now, unix_seconds(now), None)
+    }
+
+    /// [`TokenKeys::mint`] with an `iat` of one's own, in seconds since the Unix epoch, and a `jti` by which the token
+    /// can be revoked alone.
+    ///
+    /// # Errors
+    /// As [`TokenKeys::mint`].
+    pub fn mint_as(
+        &self,
+        uid: &Uid,
+        ttl: Duration,
+        now: SystemTime,
+        issued: u64,
+        id: Option<&str>,
+    ) -> Result<String, MintError> {
         let signing = self.signing.as_ref().ok_or(MintError::PublicKeyOnly)?;
-        let iat = unix_seconds(now);
-        let exp = iat.checked_add(ttl.as_secs()).filter(|_| ttl.as_secs() > 0).ok_or(MintError::Ttl)?;
+        let lasts = (1..=self.max_lifetime).contains(&ttl.as_secs());
+        let exp = unix_seconds(now).checked_add(ttl.as_secs()).filter(|_| lasts).ok_or(MintError::Ttl)?;
         let claims = MintedClaims {
             sub: uid.as_str(),
             exp,
-            iat,
+            iat: issued,
+            jti: id,
             iss: self.issuer.as_deref(),
             aud: self.audience.as_deref(),
         };
@@ -130,7 +154,20 @@ impl TokenKeys {
     }
 
     fn check(&self, claims: WireClaims, now: u64) -> Result<Claims, TokenError> {
-        let expires = seconds(claims.exp.as_ref().ok_or(TokenError::MissingExpiry)?)?;
+        let mut expires = seconds(claims.exp.as_ref().ok_or(TokenError::MissingExpiry)?)?;
+        // Both were ignored once, so one of another type is as good as none.
+        let issued = match &claims.iat {
+            Some(serde_json::Value::Number(number)) => seconds(number).ok(),
+            _ => None,
+        };
+        let id = claims.jti.as_ref().and_then(serde_json::Value::as_str).map(str::to_owned);
+        if let Some(issued) = issued {
+            // Otherwise it would outlive its revocation.
+            expires = expires.min(issued.saturating_add(self.max_lifetime));
+            if now.saturating_add(NOT_BEFORE_LEEWAY_SECONDS) < issued {
+                return Err(TokenError::NotYetValid);
+            }
+        }
         if now >= expires {
             return Err(TokenError::Expired);
         }
@@ -150,7 +187,7 @@ impl TokenKeys {
         let subject =
             claims.sub.as_ref().and_then(serde_json::Value::as_str).ok_or(TokenError::BadSubject)?;
         let uid = Uid::new(subject).map_err(|_| TokenError::BadSubject)?;
-        Ok(Claims { uid, expires })
+        Ok(Claims { uid, expires, issued, id })
     }
 }
 
@@ -199,7 +236,7 @@ pub enum TokenError {
     /// `exp` has come.
     #[error("expired")]
     Expired,
-    /// `nbf` has not come.
+    /// `nbf` has not come, or `iat`.
     #[error("not yet valid")]
     NotYetValid,
     /// `iss` is not the configured issuer.
@@ -237,8 +274,8 @@ pub enum MintError {
     /// The configured key is a public one.
     #[error("the configured token key is a public key: it checks tokens, it cannot mint them")]
     PublicKeyOnly,
-    /// Under a second, or further away than a clock can say.
-    #[error("a token must live at least one second, and end at a time that can be written down")]
+    /// Under a second, or over `tokens.max_lifetime`.
+    #[error("a token lives at least one second and at most tokens.max_lifetime")]
     Ttl,
     /// The signature failed.
     #[error("signing failed")]
@@ -252,6 +289,8 @@ struct WireClaims {
     sub: Option<serde_json::Value>,
     exp: Option<serde_json::Number>,
     nbf: Option<serde_json::Number>,
+    iat: Option<serde_json::Value>,
+    jti: Option<serde_json::Value>,
     iss: Option<String>,
     aud: Option<Audience>,
 }
@@ -278,6 +317,8 @@ struct MintedClaims<'a> {
     sub: &'a str,
     exp: u64,
     iat: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

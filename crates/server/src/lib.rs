@@ -7,6 +7,7 @@
 //! | `io` | the event loops: WebSockets and the text port; the life of a connection is `io/life.rs` |
 //! | `http` | the API, and what the public listener serves besides WebSockets |
 //! | `policy`, `upgrade`, `origin`, `client_address`, `admission` | the rules both apply |
+//! | `revocation`, `tickets`, `acks` | what is remembered about tokens, and who waits for acknowledgements |
 //! | `metrics` | what `/metrics` shows |
 
 mod acks;
@@ -20,6 +21,7 @@ mod io;
 mod metrics;
 mod origin;
 mod policy;
+mod revocation;
 mod server;
 pub mod settings;
 mod tickets;

@@ -72,6 +72,7 @@ pub(crate) struct Metrics {
     pub(crate) mailbox_bytes: Gauge,
     /// Set, not counted, from what the hub has counted.
     pub(crate) mailbox_lost: Gauge,
+    pub(crate) revocations: Gauge,
     pub(crate) broadcasts: Counter,
     /// Messages that reached a socket or a bounded queue.
     pub(crate) written: Counter,
@@ -128,6 +129,8 @@ impl Default for Metrics {
             "Kept messages given up, by age or for want of room, before anybody was sent them",
             mailbox_lost.clone(),
         );
+        let revocations = Gauge::default();
+        registry.register("revocations", "Revocations of tokens that are remembered", revocations.clone());
         let broadcasts = Counter::default();
         registry.register("broadcasts", "Broadcasts asked for", broadcasts.clone());
         let written = Counter::default();
@@ -154,6 +157,7 @@ impl Default for Metrics {
             mailboxes,
             mailbox_bytes,
             mailbox_lost,
+            revocations,
             broadcasts,
             written,
         }

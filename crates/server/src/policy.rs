@@ -24,6 +24,8 @@ pub(crate) struct Policy {
     /// How long a push waits that does not say.
     pub(crate) ttl: Duration,
     pub(crate) retention: Retention,
+    /// How long tokens live at most.
+    pub(crate) max_lifetime: Duration,
 }
 
 /// How a first message becomes a uid.
@@ -54,6 +56,7 @@ impl Policy {
                 memory: settings.mailbox.memory,
                 idle: settings.mailbox.ttl,
             },
+            max_lifetime: settings.tokens.max_lifetime,
         })
     }
 
@@ -69,6 +72,7 @@ impl Policy {
             hold: Duration::ZERO,
             ttl: Duration::ZERO,
             retention: Retention::default(),
+            max_lifetime: Duration::ZERO,
         }
     }
 

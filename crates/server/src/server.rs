@@ -313,7 +313,13 @@ fn compare(old: &Settings, new: &Settings) -> ReloadReport {
     };
     let tokens = |settings: &Settings| {
         let tokens = &settings.tokens;
-        (tokens.algorithm, secret(&tokens.key), tokens.issuer.clone(), tokens.audience.clone())
+        (
+            tokens.algorithm,
+            secret(&tokens.key),
+            tokens.issuer.clone(),
+            tokens.audience.clone(),
+            tokens.max_lifetime,
+        )
     };
     let checks = [
         ("public.origins", old.public.origins != new.public.origins, true),

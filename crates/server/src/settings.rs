@@ -128,7 +128,7 @@ pub enum TokenAlgorithm {
 }
 
 /// `[tokens]`
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Tokens {
     /// The only algorithm accepted.
     pub algorithm: TokenAlgorithm,
@@ -138,6 +138,20 @@ pub struct Tokens {
     pub issuer: Option<String>,
     /// When set, `aud` must be or contain this.
     pub audience: Option<String>,
+    /// How long after its `iat` a token works at most, whatever its `exp` says: so long must a revocation be remembered.
+    pub max_lifetime: Duration,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            algorithm: TokenAlgorithm::default(),
+            key: None,
+            issuer: None,
+            audience: None,
+            max_lifetime: Duration::from_secs(30 * 24 * 3_600),
+        }
+    }
 }
 
 /// `[mailbox]`
@@ -178,6 +192,10 @@ pub struct Limits {
     pub first_message_timeout: Duration,
     /// Time a doorbell.v1 page that said hello without a token has to be bound by the backend.
     pub unbound_timeout: Duration,
+    /// How long after its token's end a doorbell.v1 connection may say hello with a new one.
+    pub token_grace: Duration,
+    /// Revocations remembered, each of a uid's tokens or of a single one; at the bound further ones are refused.
+    pub revocations: usize,
     /// Bytes of one WebSocket message from a page, over all its fragments.
     pub message_bytes: usize,
     /// Bytes of one line on the text port, its line ending included.
@@ -214,6 +232,8 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             first_message_timeout: Duration::from_secs(10),
             unbound_timeout: Duration::from_secs(300),
+            token_grace: Duration::from_secs(25),
+            revocations: 100_000,
             message_bytes: 64 * 1024,
             line_bytes: 1024 * 1024,
             body_bytes: 1024 * 1024,

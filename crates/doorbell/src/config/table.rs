@@ -92,6 +92,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// Below this a timeout refuses honest clients on a slow network.
 const TENTH: Duration = Duration::from_millis(100);
 const WAIT: RangeInclusive<Duration> = TENTH..=HOUR;
+/// How long a token may work.
+const LIFETIME: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3_650 * 24 * 3_600);
 /// How long messages may be kept.
 const KEEP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 24 * 3_600);
 
@@ -206,6 +208,12 @@ pub(crate) static KEYS: &[Key] = &[
         set: |c, v, e| put_some(&mut c.settings.tokens.audience, v.string(e)),
     },
     Key {
+        name: "tokens.max_lifetime",
+        shown: Default("\"30d\""),
+        doc: "How long after its iat a token works at most, whatever its exp says, 1m to 3650d. Revocations are remembered as long.",
+        set: |c, v, e| put(&mut c.settings.tokens.max_lifetime, v.duration(LIFETIME, e)),
+    },
+    Key {
         name: "mailbox.messages",
         shown: Default("100"),
         doc: "Messages kept for one uid, 1 to 100000; the oldest go first.",
@@ -276,6 +284,18 @@ pub(crate) static KEYS: &[Key] = &[
         shown: Default("\"300s\""),
         doc: "The time a page that said hello without a token has to be bound by the backend; then it is closed with 3503.",
         set: |c, v, e| put(&mut c.settings.limits.unbound_timeout, v.duration(WAIT, e)),
+    },
+    Key {
+        name: "limits.token_grace",
+        shown: Default("\"25s\""),
+        doc: "How long after its token's end a doorbell.v1 connection may say hello with a new one, 0s to 1h.",
+        set: |c, v, e| put(&mut c.settings.limits.token_grace, v.duration(Duration::ZERO..=HOUR, e)),
+    },
+    Key {
+        name: "limits.revocations",
+        shown: Default("100000"),
+        doc: "Revocations of tokens that are remembered, 1 to 10000000, about 100 bytes each and the uid; further ones are refused.",
+        set: |c, v, e| put(&mut c.settings.limits.revocations, v.count(1..=10_000_000, e).map(usize_of)),
     },
     Key {
         name: "limits.message",

@@ -6,6 +6,7 @@
 //! | `POST /v1/broadcast` | to every connection |
 //! | `GET /v1/users/{uid}` | who is there, on what, since when |
 //! | `DELETE /v1/users/{uid}/connections` | closes them with 3501 |
+//! | `POST /v1/users/{uid}/revoke` | ends tokens before their time, and the connections that came with them |
 //! | `GET /v1/connections`, `DELETE /v1/connections/{id}` | the list of all, closes one with 3501 |
 //! | `POST /v1/connections/{id}/bind` | says who a waiting page is |
 //! | `POST /v1/tokens` | mints a connection token |
@@ -14,7 +15,7 @@
 //! | `/healthz`, `/readyz`, `/metrics` | operations, without a key |
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -30,13 +31,10 @@ use serde_json::value::RawValue;
 
 use super::connections::{self, Kicked, OneConnection};
 use super::problem::{Problem, read_json, settle};
-use super::push::{Payload, Ttl, UidField, message_id, present, push, push_group};
+use super::push::{Payload, message_id, present, push, push_group};
+use super::tokens;
 use crate::context::Context;
 use crate::metrics::Listener;
-use crate::policy::Identity;
-
-/// How long a token lasts that is asked for without a time.
-const TOKEN_TTL: Duration = Duration::from_secs(3_600);
 
 pub(super) type App = Arc<Context>;
 pub(super) type Answer<T> = Result<T, Problem>;
@@ -48,10 +46,11 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
         .route("/v1/broadcast", post(broadcast))
         .route("/v1/users/{uid}", get(user))
         .route("/v1/users/{uid}/connections", delete(kick))
+        .route("/v1/users/{uid}/revoke", post(tokens::revoke))
         .route("/v1/connections", get(connections::list))
         .route("/v1/connections/{id}", delete(connections::close))
         .route("/v1/connections/{id}/bind", post(connections::bind))
-        .route("/v1/tokens", post(token))
+        .route("/v1/tokens", post(tokens::mint))
         .route("/v1/groups/{group}/members/{uid}", put(join).delete(leave))
         .route("/v1/groups/{group}/push", post(push_group))
         .fallback(unknown)
@@ -137,38 +136,6 @@ async fn kick(State(context): State<App>, Path(uid): Path<String>) -> Answer<Jso
     Ok(Json(Kicked { closed: connections.len() }))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TokenRequest {
-    uid: UidField,
-    ttl: Option<Ttl>,
-}
-
-#[derive(Debug, Serialize)]
-struct Minted {
-    token: String,
-    /// Seconds.
-    expires_in: u64,
-}
-
-async fn token(State(context): State<App>, body: Body) -> Answer<Json<Minted>> {
-    let request: TokenRequest = read(&context, body).await?;
-    let uid = request.uid.uid()?;
-    let ttl = request.ttl.map_or(Ok(TOKEN_TTL), |ttl| ttl.duration())?;
-    if ttl < Duration::from_secs(1) {
-        return Err(Problem::bad_request("ttl", "a token lasts at least one second"));
-    }
-    let policy = context.policy.load_full();
-    let Identity::Token(keys) = &policy.identity else {
-        let detail = "with open identity there are no tokens: the page says its uid itself";
-        return Err(Problem::new(StatusCode::CONFLICT, "open_identity", detail));
-    };
-    let token = keys
-        .mint(&uid, ttl, SystemTime::now())
-        .map_err(|error| Problem::new(StatusCode::CONFLICT, "public_key", error.to_string()))?;
-    Ok(Json(Minted { token, expires_in: ttl.as_secs() }))
-}
-
 #[derive(Debug, Serialize)]
 struct Membership {
     changed: bool,
@@ -203,6 +170,7 @@ async fn metrics(State(context): State<App>) -> Response {
     let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
     context.metrics.bound.set(gauge(context.hub.connections()));
     context.metrics.users.set(gauge(context.hub.users()));
+    context.metrics.revocations.set(gauge(context.revocations.count()));
     context.metrics.mailboxes.set(gauge(context.hub.mailboxes()));
     context.metrics.mailbox_bytes.set(gauge(context.hub.mailbox_bytes()));
     context.metrics.mailbox_lost.set(i64::try_from(context.hub.lost()).unwrap_or(i64::MAX));
@@ -220,6 +188,15 @@ pub(super) async fn read<T: serde::de::DeserializeOwned>(context: &App, body: Bo
         (policy.limits.body_bytes, policy.limits.head_timeout)
     };
     read_json(body, limit, deadline).await
+}
+
+/// [`read`], with the default for an empty body.
+pub(super) async fn read_optional<T>(context: &App, body: Body) -> Answer<T>
+where
+    T: serde::de::DeserializeOwned + Default,
+{
+    use axum::body::HttpBody as _;
+    if body.is_end_stream() { Ok(T::default()) } else { read(context, body).await }
 }
 
 pub(super) fn valid_uid(uid: &str) -> Answer<Uid> {

@@ -9,6 +9,7 @@ mod page;
 mod problem;
 mod public;
 mod push;
+mod tokens;
 
 use std::io;
 use std::pin::Pin;

@@ -3,8 +3,6 @@
 //! `POST /v1/ack` and `POST /v1/tickets` on the public listener, with `Authorization: Bearer TOKEN`. Pages of allowed
 //! origins may call them, and the event stream and the long-poll, from elsewhere (CORS, WHATWG Fetch section 3.2).
 
-use std::time::SystemTime;
-
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
@@ -21,7 +19,6 @@ use super::problem::{Problem, read_json};
 use super::public::Public;
 use crate::context::Context;
 use crate::io::Dialect;
-use crate::policy::Identity;
 use crate::upgrade::origin_refused;
 
 /// Bytes of a body here.
@@ -77,13 +74,9 @@ fn identify(context: &Context, headers: &HeaderMap) -> Result<(Uid, Vec<u8>), Pr
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "))
         .map(|(_, token)| token.trim_ascii())
         .ok_or_else(|| unauthorized("credential"))?;
-    let uid = match &context.policy.load().identity {
-        Identity::Open => Uid::from_bytes(token).map_err(|error| unauthorized(error.reason()))?,
-        Identity::Token(keys) => {
-            keys.verify(token, SystemTime::now()).map_err(|error| unauthorized(error.reason()))?.uid
-        }
-    };
-    Ok((uid, token.to_vec()))
+    let identity = &context.policy.load_full().identity;
+    let identified = context.identify(token, identity).map_err(unauthorized)?;
+    Ok((identified.uid, token.to_vec()))
 }
 
 #[derive(Debug, Deserialize)]

@@ -172,13 +172,18 @@ impl Payload {
 
 /// A name for one message that nobody can guess or repeat.
 pub(super) fn message_id() -> Answer<String> {
+    random_name("m_")
+}
+
+/// A name that nobody can guess or repeat, after a prefix that says what it is for.
+pub(super) fn random_name(prefix: &str) -> Answer<String> {
     use std::fmt::Write as _;
     let mut random = [0; 12];
     getrandom::fill(&mut random).map_err(|error| {
         tracing::error!(%error, "failed to read randomness");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "random", "the system gives no randomness")
     })?;
-    Ok(random.iter().fold(String::from("m_"), |mut id, byte| {
+    Ok(random.iter().fold(String::from(prefix), |mut id, byte| {
         // Writing to a String cannot fail.
         let _ = write!(id, "{byte:02x}");
         id

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::event_loop::LoopHandle;
 use super::stream::Poll;
+use crate::revocation::Proof;
 
 /// Where a connection lives: its loop (8 bits), which tenant of its place there it is (32, random), and that place (24).
 ///
@@ -85,6 +86,8 @@ pub(crate) struct Connection {
     seen: AtomicU64,
     /// In doorbell.v1, the number up to which it has acknowledged everything.
     acked: AtomicU64,
+    /// The [`Proof`] it came with.
+    proof: AtomicU64,
     /// What a long-poll collects.
     pub(super) poll: Option<Box<Poll>>,
 }
@@ -163,6 +166,7 @@ impl Connection {
             dialect: Dialect::Plain,
             seen: AtomicU64::new(0),
             acked: AtomicU64::new(0),
+            proof: AtomicU64::new(0),
             poll: None,
         }
     }
@@ -194,6 +198,16 @@ impl Connection {
     /// Gives it its uid; a second call changes nothing and says so.
     pub(super) fn name(&self, uid: Uid) -> bool {
         self.uid.set(uid).is_ok()
+    }
+
+    /// What shows who it is.
+    pub(crate) fn proof(&self) -> Proof {
+        Proof::from_bits(self.proof.load(Ordering::Acquire))
+    }
+
+    /// Takes note of what shows who it is, before it becomes reachable by that or goes on with it.
+    pub(super) fn prove(&self, proof: Proof) {
+        self.proof.store(proof.to_bits(), Ordering::Release);
     }
 
     /// Whether it takes nothing any more.

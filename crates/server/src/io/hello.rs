@@ -15,10 +15,8 @@ use super::clock::Tick;
 use super::connection::{Connection, Dialect};
 use super::event_loop::Unbindable;
 use super::life::{Next, Standing, Tools};
-use crate::policy::Identity;
-
-/// How long after its token's end a doorbell.v1 connection may say hello with a new one.
-const TOKEN_GRACE: Duration = Duration::from_secs(25);
+use crate::context::{REVOKED, unix_seconds};
+use crate::revocation::Proof;
 
 /// What is wrong with a first message.
 pub(super) struct Unwelcome {
@@ -26,21 +24,15 @@ pub(super) struct Unwelcome {
     pub(super) reason: &'static str,
 }
 
-/// Whom a credential names, and until when.
-pub(super) fn identify(credential: &[u8], tools: &Tools) -> Result<(Uid, Tick), Unwelcome> {
-    let bad = |reason| Unwelcome { code: CloseCode::BAD_TOKEN, reason };
-    match &tools.policy.identity {
-        Identity::Open => {
-            Ok((Uid::from_bytes(credential).map_err(|error| bad(error.reason()))?, Tick::NEVER))
-        }
-        Identity::Token(keys) => {
-            let now = SystemTime::now();
-            let claims = keys.verify(credential, now).map_err(|error| bad(error.reason()))?;
-            let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let left = Duration::from_secs(claims.expires).saturating_sub(now);
-            Ok((claims.uid, tools.after(left)))
-        }
-    }
+/// Whom a credential names, until when, and what shows it.
+pub(super) fn identify(credential: &[u8], tools: &Tools) -> Result<(Uid, Tick, Proof), Unwelcome> {
+    let identified = tools.context.identify(credential, &tools.policy.identity);
+    let identified = identified.map_err(|reason| Unwelcome { code: CloseCode::BAD_TOKEN, reason })?;
+    let expires = identified.expires.map_or(Tick::NEVER, |expires| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        tools.after(Duration::from_secs(expires).saturating_sub(now))
+    });
+    Ok((identified.uid, expires, identified.proof))
 }
 
 /// Finds out who a connection is, and makes it reachable.
@@ -50,8 +42,8 @@ pub(super) fn name(
     catch_up: CatchUp,
     tools: &Tools,
 ) -> Result<Tick, Unwelcome> {
-    let (uid, expires) = identify(credential, tools)?;
-    bind(connection, uid, catch_up, tools)?;
+    let (uid, expires, proof) = identify(credential, tools)?;
+    bind(connection, uid, proof, catch_up, tools)?;
     Ok(expires)
 }
 
@@ -59,9 +51,11 @@ pub(super) fn name(
 pub(super) fn bind(
     connection: &Arc<Connection>,
     uid: Uid,
+    proof: Proof,
     catch_up: CatchUp,
     tools: &Tools,
 ) -> Result<(), Unwelcome> {
+    connection.prove(proof);
     connection.name(uid);
     let limit = tools.policy.limits.connections_per_uid as usize;
     let bound = tools.context.hub.bind(connection, limit, catch_up, tools.now_ms, |greeting| {
@@ -81,7 +75,15 @@ pub(super) fn bind(
         BindError::TooMany { .. } | BindError::Unnamed => {
             Unwelcome { code: CloseCode::POLICY, reason: "connections_per_uid" }
         }
-    })
+    })?;
+    still_good(connection, tools)
+}
+
+/// Looks once more, now that whoever revokes finds the connection: before, it may have looked in vain.
+fn still_good(connection: &Connection, tools: &Tools) -> Result<(), Unwelcome> {
+    let revoked =
+        connection.uid().is_some_and(|uid| tools.context.revocations.is_revoked(uid, connection.proof()));
+    if revoked { Err(Unwelcome { code: CloseCode::BAD_TOKEN, reason: REVOKED }) } else { Ok(()) }
 }
 
 /// A `welcome` as the connection's dialect writes it; nothing for a poll, which has it in its answer.
@@ -151,17 +153,19 @@ fn hello(
         return Ok(());
     };
     if let (Standing::Listening, Some(uid)) = (*standing, connection.uid()) {
-        let (new, end) = identify(token.as_bytes(), tools)?;
+        let (new, end, proof) = identify(token.as_bytes(), tools)?;
         if new != *uid {
             return Err(Unwelcome { code: CloseCode::BAD_TOKEN, reason: "another_uid" });
         }
-        *expires = end.after(TOKEN_GRACE);
+        connection.prove(proof);
+        still_good(connection, tools)?;
+        *expires = end.after(tools.policy.limits.token_grace);
         let frame = welcome(connection, connection.seen().unwrap_or_default(), true, tools);
         connection.send(&frame, connection.bound());
         return Ok(());
     }
     let end = name(connection, token.as_bytes(), catch_up(resume.as_ref(), tools), tools)?;
-    *expires = end.after(TOKEN_GRACE);
+    *expires = end.after(tools.policy.limits.token_grace);
     *standing = Standing::Listening;
     Ok(())
 }
@@ -219,8 +223,13 @@ pub(super) fn bind_waiting(
         return Err((Unbindable::TooMany, Next::Continue));
     }
     let place = place.catch_up(connection);
-    bind(connection, uid, place, tools)
-        .map_err(|refusal| (Unbindable::TooMany, Next::Close(refusal.code, refusal.reason)))?;
+    let now = unix_seconds(SystemTime::now());
+    let proof = tools.context.revocations.vouch(&uid, now);
+    bind(connection, uid, proof, place, tools).map_err(|refusal| {
+        // It is closed either way; when it was revoked meanwhile, it is as if it had gone before.
+        let why = if refusal.reason == REVOKED { Unbindable::Unknown } else { Unbindable::TooMany };
+        (why, Next::Close(refusal.code, refusal.reason))
+    })?;
     *standing = Standing::Listening;
     Ok(())
 }

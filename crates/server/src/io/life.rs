@@ -440,7 +440,7 @@ impl Slot {
     /// Lets in an event stream or a long-poll.
     fn subscribe(&mut self, subscription: Subscription, tools: &Tools) -> Next {
         let Subscription { dialect, credential, resume, wait, allow_origin } = subscription;
-        let (uid, expires) = match identify(&credential, tools) {
+        let (uid, expires, proof) = match identify(&credential, tools) {
             Ok(identified) => identified,
             Err(refusal) => {
                 tools.context.metrics.refused(self.listener, refusal.reason);
@@ -471,7 +471,7 @@ impl Slot {
         self.expires = expires;
         self.deadline = tools.after(if is_poll { wait } else { tools.policy.limits.ping_interval });
         self.stage = if is_poll { Stage::Poll } else { Stage::Events };
-        if let Err(refusal) = bind(&self.connection, uid, place, tools) {
+        if let Err(refusal) = bind(&self.connection, uid, proof, place, tools) {
             tools.context.metrics.refused(self.listener, refusal.reason);
             return Next::Close(refusal.code, refusal.reason);
         }

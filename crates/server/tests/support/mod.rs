@@ -227,7 +227,7 @@ impl Events {
     }
 }
 
-const V1: &str = "Sec-WebSocket-Protocol: other, doorbell.v1\r\n";
+pub const V1: &str = "Sec-WebSocket-Protocol: other, doorbell.v1\r\n";
 
 /// A page that speaks doorbell.v1.
 pub struct Client(pub Page);

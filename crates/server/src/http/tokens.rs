@@ -1,0 +1,115 @@
+//! Connection tokens: minted for a backend, and revoked.
+
+use std::time::{Duration, SystemTime};
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::api::{Answer, App, read, read_optional, valid_uid};
+use super::problem::Problem;
+use super::push::{Ttl, UidField, random_name};
+use crate::context::unix_seconds;
+use crate::identity::MintError;
+use crate::policy::Identity;
+use crate::revocation::Revoke;
+
+/// How long a token lasts that is asked for without a time.
+const TOKEN_TTL: Duration = Duration::from_secs(3_600);
+/// Bytes of a token's name.
+const MAX_TOKEN_ID_BYTES: usize = 256;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenRequest {
+    uid: UidField,
+    ttl: Option<Ttl>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Minted {
+    token: String,
+    /// Its `jti`, by which it can be revoked alone.
+    id: String,
+    /// Seconds.
+    expires_in: u64,
+}
+
+/// `POST /v1/tokens`
+pub(super) async fn mint(State(context): State<App>, body: Body) -> Answer<Json<Minted>> {
+    let request: TokenRequest = read(&context, body).await?;
+    let uid = request.uid.uid()?;
+    let ttl = request.ttl.map_or(Ok(TOKEN_TTL), |ttl| ttl.duration())?;
+    if ttl < Duration::from_secs(1) {
+        return Err(Problem::bad_request("ttl", "a token lasts at least one second"));
+    }
+    let policy = context.policy.load_full();
+    let Identity::Token(keys) = &policy.identity else { return Err(open_identity()) };
+    let now = SystemTime::now();
+    // A token made right after a revocation is not meant by it.
+    let issued = unix_seconds(now).max(context.revocations.issue_from(&uid));
+    let id = random_name("j_")?;
+    let token = keys.mint_as(&uid, ttl, now, issued, Some(&id)).map_err(|error| match error {
+        MintError::Ttl => Problem::bad_request("ttl", error.to_string()),
+        _ => Problem::new(StatusCode::CONFLICT, "public_key", error.to_string()),
+    })?;
+    Ok(Json(Minted { token, id, expires_in: ttl.as_secs() }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevokeRequest {
+    /// Seconds since the Unix epoch.
+    before: Option<u64>,
+    /// A `jti`.
+    token_id: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct RevokedTokens {
+    uid: String,
+    /// Tokens of the uid issued before this are revoked, in seconds since the Unix epoch; none are when it is null.
+    before: Option<u64>,
+    /// How many connections were closed.
+    closed: usize,
+}
+
+/// `POST /v1/users/{uid}/revoke`
+pub(super) async fn revoke(
+    State(context): State<App>,
+    Path(uid): Path<String>,
+    body: Body,
+) -> Answer<Json<RevokedTokens>> {
+    let uid = valid_uid(&uid)?;
+    let request: RevokeRequest = read_optional(&context, body).await?;
+    let what = match (request.before, &request.token_id) {
+        (None, None) => Revoke::Now,
+        (Some(before), None) if before <= unix_seconds(SystemTime::now()) => Revoke::Before(before),
+        (Some(_), None) => {
+            let detail = "`before` is in seconds since 1970 and not in the future; without it, it is now";
+            return Err(Problem::bad_request("before", detail));
+        }
+        (None, Some(id)) if (1..=MAX_TOKEN_ID_BYTES).contains(&id.len()) => Revoke::Token(id),
+        (None, Some(_)) => {
+            let detail = format!("a `token_id` has 1 to {MAX_TOKEN_ID_BYTES} bytes");
+            return Err(Problem::bad_request("token_id", detail));
+        }
+        (Some(_), Some(_)) => {
+            return Err(Problem::bad_request("token_id", "give `before` or `token_id`, not both"));
+        }
+    };
+    if matches!(context.policy.load().identity, Identity::Open) {
+        return Err(open_identity());
+    }
+    let (before, closed) = context
+        .revoke(&uid, what)
+        .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations", error.to_string()))?;
+    Ok(Json(RevokedTokens { uid: uid.to_string(), before: (before > 0).then_some(before), closed }))
+}
+
+fn open_identity() -> Problem {
+    let detail = "with open identity there are no tokens: the page says its uid itself";
+    Problem::new(StatusCode::CONFLICT, "open_identity", detail)
+}

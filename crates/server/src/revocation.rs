@@ -1,0 +1,267 @@
+//! Tokens that stop working before their end: all of a uid's that were issued before a moment, or a single one.
+//!
+//! A verdict is asked for whenever a token is shown, and by each connection once more after it has become reachable:
+//! a revocation enters the table first and looks for connections then, so between the two neither can slip past the
+//! other. While nothing is revoked a verdict costs one atomic read.
+//!
+//! What is revoked stays so until every token it is about has ended by itself (`tokens.max_lifetime`), and longer while
+//! there is room. A full table refuses; it never forgets.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use doorbell_protocol::Uid;
+use parking_lot::RwLock;
+
+use crate::identity::NOT_BEFORE_LEEWAY_SECONDS;
+
+/// See the module's header.
+#[derive(Debug, Default)]
+pub(crate) struct Revocations {
+    /// Entries: uids with a `before`, and single tokens.
+    count: AtomicUsize,
+    by_uid: RwLock<HashMap<Uid, Revoked>>,
+    hasher: RandomState,
+}
+
+/// What of one uid is revoked. Times are in seconds since the Unix epoch.
+#[derive(Debug, Default)]
+struct Revoked {
+    /// Tokens issued before this; 0 for none.
+    before: u64,
+    /// When the last of them has ended.
+    before_until: u64,
+    /// Single tokens, and when each has ended.
+    tokens: Vec<(u32, u64)>,
+}
+
+/// What a connection keeps of the proof it came with, to be found when that is revoked: eight bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Proof {
+    /// When it was issued, in seconds since the Unix epoch; 0 when it does not say, which is before everything.
+    issued: u32,
+    /// A keyed hash of the token's `jti`; 0 when it has none.
+    token: u32,
+}
+
+impl Proof {
+    pub(crate) const fn to_bits(self) -> u64 {
+        (self.issued as u64) << 32 | self.token as u64
+    }
+
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        let [a, b, c, d, e, f, g, h] = bits.to_be_bytes();
+        Self { issued: u32::from_be_bytes([a, b, c, d]), token: u32::from_be_bytes([e, f, g, h]) }
+    }
+}
+
+/// What is to be revoked of a uid.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Revoke<'a> {
+    /// Every token issued up to now, and every token that does not say when.
+    ///
+    /// Tokens count whole seconds, so those issued later in this second are among them: [`Revocations::issue_from`]. A
+    /// second revocation in one second goes a second further, so that it also covers what was issued between the two,
+    /// but never beyond what the leeway for clocks allows.
+    Now,
+    /// Every token issued before this many seconds after the Unix epoch, and every token that does not say when.
+    Before(u64),
+    /// The token with this `jti`.
+    Token(&'a str),
+}
+
+/// Why nothing was revoked: the table is full, and everything in it is still needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("revoke: there are already {limit} revocations of tokens that have not ended (limits.revocations)")]
+pub(crate) struct TooManyRevocations {
+    limit: usize,
+}
+
+impl Revocations {
+    /// What to keep of a token issued at `issued` and called `id`, as far as it says.
+    pub(crate) fn proof(&self, issued: Option<u64>, id: Option<&str>) -> Proof {
+        let issued = issued.map_or(0, |issued| u32::try_from(issued).unwrap_or(u32::MAX));
+        Proof { issued, token: id.map_or(0, |id| self.token(id)) }
+    }
+
+    /// The word of somebody trusted that a connection is `uid`'s, given at `now`, in seconds since the Unix epoch. It
+    /// counts as given after every revocation so far.
+    pub(crate) fn vouch(&self, uid: &Uid, now: u64) -> Proof {
+        self.proof(Some(now.max(self.issue_from(uid))), None)
+    }
+
+    /// Revokes from `now` (seconds since the Unix epoch) on; the moment before which the uid's tokens are now revoked, 0
+    /// for none. `lifetime` is how long tokens live at most, `limit` how many revocations there may be.
+    ///
+    /// # Errors
+    /// [`TooManyRevocations`]; nothing is revoked then.
+    pub(crate) fn revoke(
+        &self,
+        uid: &Uid,
+        what: Revoke<'_>,
+        now: u64,
+        lifetime: Duration,
+        limit: usize,
+    ) -> Result<u64, TooManyRevocations> {
+        let until = now.saturating_add(lifetime.as_secs()).saturating_add(1);
+        let mut by_uid = self.by_uid.write();
+        let is_new = by_uid.get(uid).is_none_or(|revoked| match what {
+            Revoke::Now | Revoke::Before(_) => revoked.before == 0,
+            Revoke::Token(id) => !revoked.tokens.iter().any(|(token, _)| *token == self.token(id)),
+        });
+        if is_new && self.count.load(Ordering::Acquire) >= limit {
+            by_uid.retain(|_, revoked| revoked.keep(now));
+            self.count.store(by_uid.values().map(Revoked::count).sum(), Ordering::Release);
+            if self.count.load(Ordering::Acquire) >= limit {
+                return Err(TooManyRevocations { limit });
+            }
+        }
+        let revoked = by_uid.entry(uid.clone()).or_default();
+        match what {
+            Revoke::Now => {
+                let again = (revoked.before + 1).min(now + NOT_BEFORE_LEEWAY_SECONDS);
+                revoked.before = revoked.before.max(again).max(now + 1);
+                revoked.before_until = until + NOT_BEFORE_LEEWAY_SECONDS;
+            }
+            Revoke::Before(before) => {
+                revoked.before = revoked.before.max(before);
+                revoked.before_until = revoked.before_until.max(until);
+            }
+            Revoke::Token(id) => {
+                let token = self.token(id);
+                revoked.tokens.retain(|(other, _)| *other != token);
+                revoked.tokens.push((token, until));
+            }
+        }
+        let before = revoked.before;
+        self.count.fetch_add(usize::from(is_new), Ordering::AcqRel);
+        Ok(before)
+    }
+
+    /// Whether what `proof` was kept of works no more for `uid`.
+    pub(crate) fn is_revoked(&self, uid: &Uid, proof: Proof) -> bool {
+        if self.count() == 0 {
+            return false;
+        }
+        self.by_uid.read().get(uid).is_some_and(|revoked| {
+            u64::from(proof.issued) < revoked.before
+                || (proof.token != 0 && revoked.tokens.iter().any(|(token, _)| *token == proof.token))
+        })
+    }
+
+    /// The first second in which a token for `uid` may be issued and is not revoked at once; 0 when any will do.
+    pub(crate) fn issue_from(&self, uid: &Uid) -> u64 {
+        if self.count() == 0 {
+            return 0;
+        }
+        self.by_uid.read().get(uid).map_or(0, |revoked| revoked.before)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    fn token(&self, id: &str) -> u32 {
+        // 0 is for none. Two tokens of one uid share a number once in four thousand million.
+        u32::try_from(self.hasher.hash_one(id) >> 32).unwrap_or(1).max(1)
+    }
+}
+
+impl Revoked {
+    fn count(&self) -> usize {
+        self.tokens.len() + usize::from(self.before > 0)
+    }
+
+    /// Lets go of what is over; whether anything is left.
+    fn keep(&mut self, now: u64) -> bool {
+        self.tokens.retain(|(_, until)| *until > now);
+        if self.before_until <= now {
+            self.before = 0;
+        }
+        self.count() > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn uid(text: &str) -> Uid {
+        Uid::new(text).expect("a uid")
+    }
+
+    #[test]
+    fn what_was_issued_before_is_revoked_and_what_does_not_say() {
+        let revocations = Revocations::default();
+        let at = |issued| revocations.is_revoked(&uid("u"), revocations.proof(issued, None));
+        assert!(!at(None));
+        revocations.revoke(&uid("u"), Revoke::Before(100), 100, DAY, 10).expect("room");
+        assert!(at(None) && at(Some(99)));
+        assert!(!at(Some(100)));
+        assert!(!revocations.is_revoked(&uid("v"), revocations.proof(None, None)));
+        revocations.revoke(&uid("u"), Revoke::Before(50), 100, DAY, 10).expect("room");
+        assert!(at(Some(99)), "an earlier moment takes nothing back");
+        assert_eq!((revocations.issue_from(&uid("u")), revocations.count()), (100, 1));
+    }
+
+    #[test]
+    fn a_single_token_is_revoked_alone() {
+        let revocations = Revocations::default();
+        for _ in 0..2 {
+            revocations.revoke(&uid("u"), Revoke::Token("a"), 100, DAY, 10).expect("room");
+        }
+        assert_eq!(revocations.count(), 1);
+        for (user, id, revoked) in
+            [("u", Some("a"), true), ("u", Some("b"), false), ("u", None, false), ("v", Some("a"), false)]
+        {
+            assert_eq!(
+                revocations.is_revoked(&uid(user), revocations.proof(Some(1), id)),
+                revoked,
+                "{user} {id:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_table_refuses_until_something_in_it_is_over() {
+        let revocations = Revocations::default();
+        revocations.revoke(&uid("a"), Revoke::Before(1), 1_000, DAY, 2).expect("room");
+        revocations.revoke(&uid("b"), Revoke::Token("t"), 2_000, DAY, 2).expect("room");
+        let full = Err(TooManyRevocations { limit: 2 });
+        assert_eq!(revocations.revoke(&uid("c"), Revoke::Before(1), 3_000, DAY, 2), full);
+        assert_eq!(revocations.issue_from(&uid("c")), 0);
+        assert_eq!(
+            revocations.revoke(&uid("a"), Revoke::Before(2), 3_000, DAY, 2),
+            Ok(2),
+            "it is there already"
+        );
+        let over = 2_000 + DAY.as_secs() + 1;
+        assert_eq!(revocations.revoke(&uid("c"), Revoke::Before(1), over, DAY, 2), Ok(1), "b's has ended");
+        assert_eq!(revocations.count(), 2);
+        assert_eq!(revocations.issue_from(&uid("a")), 2);
+    }
+
+    #[test]
+    fn revoking_now_covers_what_was_issued_between_two_revocations_of_one_second() {
+        let revocations = Revocations::default();
+        for times in 1..=4 {
+            let issued = revocations.vouch(&uid("u"), 100);
+            assert!(!revocations.is_revoked(&uid("u"), issued));
+            let before = revocations.revoke(&uid("u"), Revoke::Now, 100, DAY, 10);
+            assert_eq!(before, Ok(100 + times));
+            assert!(revocations.is_revoked(&uid("u"), issued));
+        }
+        assert_eq!(revocations.revoke(&uid("u"), Revoke::Now, 200, DAY, 10), Ok(201));
+    }
+
+    #[test]
+    fn a_proof_fits_its_bits() {
+        let proof = Revocations::default().proof(Some(1_795_425_402), Some("jti"));
+        assert_eq!(Proof::from_bits(proof.to_bits()), proof);
+    }
+}
