@@ -14,10 +14,12 @@ mod groups;
 mod mailbox;
 mod message;
 mod outbound;
+mod presence;
 mod registry;
 
 pub use groups::GroupError;
 pub use mailbox::{Now, Retention};
 pub use message::{Body, Encoding, Message};
 pub use outbound::{Bound, Flushed, Outbound, Promised, Sent, Sink};
+pub use presence::{Transition, Transitions};
 pub use registry::{BindError, CatchUp, Delivered, Greeting, Hub, Outbox, Post};

@@ -10,7 +10,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use doorbell_protocol::Uid;
@@ -20,6 +20,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::groups::Groups;
 use crate::mailbox::{Change, Kept, Mailbox};
+use crate::presence::{Noted, Transitions};
 use crate::{Body, GroupError, Message, Now, Retention, Sent};
 
 /// A power of two. Look-ups hold a lock for tens of nanoseconds: 64 keep any number of cores from meeting there.
@@ -123,6 +124,8 @@ pub struct Hub<O> {
     relief: AtomicUsize,
     connections: AtomicUsize,
     users: AtomicUsize,
+    /// Whether transitions are noted.
+    watched: AtomicBool,
     groups: Groups,
 }
 
@@ -130,6 +133,7 @@ pub struct Hub<O> {
 struct Shard<O> {
     users: HashTable<User<O>>,
     mailboxes: HashTable<Labelled>,
+    noted: Noted,
 }
 
 #[derive(Debug)]
@@ -172,7 +176,10 @@ impl<O: Outbox> Hub<O> {
             epoch: format!("{:016x}", hasher.hash_one(std::process::id())),
             hasher,
             shards: (0..SHARDS)
-                .map(|_| Mutex::new(Shard { users: HashTable::new(), mailboxes: HashTable::new() }))
+                .map(|_| {
+                    let (users, mailboxes) = (HashTable::new(), HashTable::new());
+                    Mutex::new(Shard { users, mailboxes, noted: Noted::default() })
+                })
                 .collect(),
             retention: RwLock::default(),
             horizon: AtomicU64::new(0),
@@ -181,6 +188,7 @@ impl<O: Outbox> Hub<O> {
             relief: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             users: AtomicUsize::new(0),
+            watched: AtomicBool::new(false),
             groups: Groups::default(),
         }
     }
@@ -296,6 +304,11 @@ impl<O: Outbox> Hub<O> {
             Entry::Vacant(vacant) => {
                 vacant.insert(User::One(Arc::clone(connection)));
                 self.users.fetch_add(1, Ordering::Relaxed);
+                if self.watched.load(Ordering::Relaxed)
+                    && let Some(uid) = connection.uid()
+                {
+                    shard.noted.note(uid, true);
+                }
             }
             Entry::Occupied(mut occupied) => {
                 let user = occupied.get_mut();
@@ -329,6 +342,9 @@ impl<O: Outbox> Hub<O> {
             None => {
                 drop(occupied.remove());
                 self.users.fetch_sub(1, Ordering::Relaxed);
+                if self.watched.load(Ordering::Relaxed) {
+                    shard.noted.note(uid, false);
+                }
                 shrink(&mut shard.users, |user| self.hash(user.uid()));
             }
         }
@@ -541,6 +557,27 @@ impl<O: Outbox> Hub<O> {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether uids that come and go are noted for [`Hub::transitions`]; off at first. When it is turned off, what was
+    /// noted and not fetched is forgotten.
+    pub fn watch(&self, watched: bool) {
+        self.watched.store(watched, Ordering::Relaxed);
+        if !watched {
+            for shard in &self.shards {
+                shard.lock().noted.clear();
+            }
+        }
+    }
+
+    /// Who has come and gone since the last call.
+    #[must_use]
+    pub fn transitions(&self) -> Transitions {
+        let mut transitions = Transitions::default();
+        for shard in &self.shards {
+            shard.lock().noted.fetch(&mut transitions);
+        }
+        transitions
     }
 
     /// How many uids have at least one connection.

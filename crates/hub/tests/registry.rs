@@ -257,3 +257,43 @@ fn groups_reach_their_members_wherever_they_are() {
     assert_eq!(hub.push_group("nobody", &message, 0), Delivered::default());
     assert_eq!((one.got().len(), two.got().len(), three.got().len()), (2, 1, 0));
 }
+
+#[test]
+fn who_comes_and_goes_is_noted_in_order_while_somebody_watches() {
+    let hub = Hub::new();
+    let (one, two) = (Memory::new("u"), Memory::new("u"));
+    let happened = || -> Vec<(String, bool)> {
+        let happened = hub.transitions().happened.into_iter();
+        happened.map(|transition| (transition.uid.to_string(), transition.online)).collect()
+    };
+    bind(&hub, &one, 10).expect("a place");
+    hub.unbind(&one, 0);
+    assert!(happened().is_empty(), "nobody watched");
+    hub.watch(true);
+    bind(&hub, &one, 10).expect("a place");
+    bind(&hub, &two, 10).expect("a place");
+    hub.unbind(&one, 0);
+    hub.unbind(&two, 0);
+    bind(&hub, &one, 10).expect("a place");
+    let u = |online| ("u".to_owned(), online);
+    assert_eq!(happened(), [u(true), u(false), u(true)]);
+    assert!(happened().is_empty(), "each is fetched once");
+    hub.unbind(&one, 0);
+    hub.watch(false);
+    assert!(happened().is_empty(), "nobody watches any more");
+}
+
+#[test]
+fn what_nobody_fetches_is_bounded_and_counted() {
+    let hub = Hub::new();
+    hub.watch(true);
+    let one = Memory::new("u");
+    for _ in 0..20_000 {
+        bind(&hub, &one, 10).expect("a place");
+        hub.unbind(&one, 0);
+    }
+    let transitions = hub.transitions();
+    assert_eq!(transitions.happened.len() + transitions.lost, 40_000);
+    assert!(transitions.lost > 0);
+    assert_eq!(hub.transitions().lost, 0);
+}

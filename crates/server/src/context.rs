@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Identity, Policy};
 use crate::revocation::{Proof, Revocations, Revoke, TooManyRevocations};
 use crate::tickets::Tickets;
+use crate::webhooks::Webhooks;
 
 /// See the module's header. One per server, behind one `Arc`.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) tickets: Tickets,
     /// What was answered to pushes that may be repeated.
     pub(crate) remembered: Remembered,
+    /// Tells backends what happens.
+    pub(crate) webhooks: Webhooks,
     started: Instant,
     /// Set once, when the server begins to stop.
     draining: AtomicBool,
@@ -55,6 +58,7 @@ impl Context {
             acks: Acks::default(),
             remembered: Remembered::default(),
             tickets: Tickets::default(),
+            webhooks: Webhooks::default(),
             started: Instant::now(),
             metrics: Metrics::default(),
             policy: ArcSwap::from_pointee(policy),

@@ -8,6 +8,7 @@
 //! | `http` | the API, and what the public listener serves besides WebSockets |
 //! | `policy`, `upgrade`, `origin`, `client_address`, `admission` | the rules both apply |
 //! | `revocation`, `tickets`, `acks` | what is remembered about tokens, and who waits for acknowledgements |
+//! | [`webhooks`] | what backends are told unasked |
 //! | `metrics` | what `/metrics` shows |
 
 mod acks;
@@ -26,5 +27,6 @@ mod server;
 pub mod settings;
 mod tickets;
 mod upgrade;
+pub mod webhooks;
 
 pub use server::{Addresses, DrainReport, EchoServer, ReloadReport, Server, StartError};

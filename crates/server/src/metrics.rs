@@ -2,6 +2,8 @@
 //!
 //! Names follow the Prometheus conventions; labels are small closed sets, never a uid, a group or an address.
 
+mod webhooks;
+
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,6 +11,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+
+pub(crate) use self::webhooks::WebhookMetrics;
 
 /// Which listener something happened on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +80,7 @@ pub(crate) struct Metrics {
     pub(crate) broadcasts: Counter,
     /// Messages that reached a socket or a bounded queue.
     pub(crate) written: Counter,
+    webhooks: WebhookMetrics,
 }
 
 impl Default for Metrics {
@@ -139,6 +144,7 @@ impl Default for Metrics {
             "Messages handed to a connection's socket or bounded queue",
             written.clone(),
         );
+        let webhooks = WebhookMetrics::register(&mut registry);
         let start = Gauge::<f64, AtomicU64>::default();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         start.set(now.as_secs_f64());
@@ -160,6 +166,7 @@ impl Default for Metrics {
             revocations,
             broadcasts,
             written,
+            webhooks,
         }
     }
 }
@@ -189,6 +196,10 @@ impl Metrics {
         if messages > 0 {
             self.dropped.get_or_create(&ByReason { reason }).inc_by(messages as u64);
         }
+    }
+
+    pub(crate) const fn webhooks(&self) -> &WebhookMetrics {
+        &self.webhooks
     }
 
     pub(crate) fn accept_failed(&self) {

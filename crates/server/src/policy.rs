@@ -26,6 +26,8 @@ pub(crate) struct Policy {
     pub(crate) retention: Retention,
     /// How long tokens live at most.
     pub(crate) max_lifetime: Duration,
+    /// How long a uid is away before it is said to be.
+    pub(crate) offline_after: Duration,
 }
 
 /// How a first message becomes a uid.
@@ -57,6 +59,7 @@ impl Policy {
                 idle: settings.mailbox.ttl,
             },
             max_lifetime: settings.tokens.max_lifetime,
+            offline_after: settings.webhooks.offline_after,
         })
     }
 
@@ -73,6 +76,7 @@ impl Policy {
             ttl: Duration::ZERO,
             retention: Retention::default(),
             max_lifetime: Duration::ZERO,
+            offline_after: Duration::ZERO,
         }
     }
 

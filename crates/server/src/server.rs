@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::descriptors::Budget;
@@ -16,6 +18,7 @@ use crate::io::{Io, Role};
 use crate::metrics::Listener;
 use crate::policy::Policy;
 use crate::settings::{IdentityMode, Limits, Settings};
+use crate::webhooks::{WebhooksError, note_presence, watch_presence};
 
 /// Connections the system may hold for us before they are accepted; it takes less when its own limit is lower.
 const BACKLOG: i32 = 4_096;
@@ -42,6 +45,9 @@ pub enum StartError {
     /// The token key cannot be used.
     #[error("use tokens.key")]
     TokenKey(#[from] TokenKeyError),
+    /// Webhooks cannot be sent as the settings say.
+    #[error("set up webhooks")]
+    Webhooks(#[from] WebhooksError),
     /// A thread or an epoll set cannot be made.
     #[error("start the server's threads")]
     Threads(#[from] io::Error),
@@ -90,6 +96,7 @@ struct Running {
     io: Io,
     runtime: Runtime,
     tasks: Tasks,
+    presence: (CancellationToken, JoinHandle<()>),
 }
 
 impl Server {
@@ -109,6 +116,8 @@ impl Server {
             Addresses { public: public.local_addr()?, text: text.local_addr()?, api: api.local_addr()? };
 
         let runtime = runtime()?;
+        context.webhooks.configure(&settings.webhooks, runtime.handle(), &context.metrics)?;
+        note_presence(&context);
         let tasks = Tasks::default();
         let listeners = vec![(public, Listener::Public, Role::Page), (text, Listener::Text, Role::Page)];
         let (sender, receiver) = tokio::sync::mpsc::channel(HTTP_BACKLOG);
@@ -125,8 +134,11 @@ impl Server {
         let router = api_router(Arc::clone(&context));
         tasks.tracker.spawn(serve_api(api, router, Arc::clone(&context), tasks.clone(), budget.api));
         tasks.tracker.spawn(sweep_mailboxes(Arc::clone(&context), tasks.clone()));
+        let watching = CancellationToken::new();
+        let watcher = runtime.spawn(watch_presence(Arc::clone(&context), watching.clone()));
         drop(guard);
-        Ok(Self { addresses, settings, context, running: Some(Running { io, runtime, tasks }) })
+        let running = Running { io, runtime, tasks, presence: (watching, watcher) };
+        Ok(Self { addresses, settings, context, running: Some(running) })
     }
 
     /// Where it listens: the real ports, also when 0 was asked for.
@@ -149,6 +161,9 @@ impl Server {
         let policy = Arc::new(Policy::new(&settings)?);
         let report = compare(&self.settings, &settings);
         if let Some(running) = &self.running {
+            let runtime = running.runtime.handle();
+            self.context.webhooks.configure(&settings.webhooks, runtime, &self.context.metrics)?;
+            note_presence(&self.context);
             running.io.loops().reload(&policy);
         }
         self.context.hub.retain(policy.retention);
@@ -168,8 +183,15 @@ impl Server {
     }
 
     fn stop(&mut self, window: Duration) -> DrainReport {
-        let Some(Running { io, runtime, tasks }) = self.running.take() else { return DrainReport::default() };
+        let Some(Running { io, runtime, tasks, presence }) = self.running.take() else {
+            return DrainReport::default();
+        };
         let until = Instant::now() + window;
+        // First, so that pages the server sends away are not said to have gone.
+        presence.0.cancel();
+        if runtime.block_on(presence.1).is_err() {
+            tracing::error!("watching who comes and goes had panicked");
+        }
         let (closed, cut) = io.drain(until);
         tasks.stop.cancel();
         tasks.tracker.close();
@@ -178,6 +200,8 @@ impl Server {
         if served.is_err() {
             tracing::warn!("HTTP requests were cut at the end of the drain window");
         }
+        let left = until.saturating_duration_since(Instant::now());
+        runtime.block_on(self.context.webhooks.finish(left));
         runtime.shutdown_background();
         DrainReport { closed, cut }
     }
@@ -321,6 +345,11 @@ fn compare(old: &Settings, new: &Settings) -> ReloadReport {
             tokens.max_lifetime,
         )
     };
+    let webhooks = |settings: &Settings| {
+        let webhooks = &settings.webhooks;
+        // The secret does not show in the other's `Debug`.
+        (secret(&webhooks.secret), format!("{webhooks:?}"))
+    };
     let checks = [
         ("public.origins", old.public.origins != new.public.origins, true),
         ("public.trusted_proxies", old.public.trusted_proxies != new.public.trusted_proxies, true),
@@ -330,6 +359,7 @@ fn compare(old: &Settings, new: &Settings) -> ReloadReport {
         ("tokens", tokens(old) != tokens(new), true),
         ("text.hold", old.text.hold != new.text.hold, true),
         ("mailbox", old.mailbox != new.mailbox, true),
+        ("webhooks", webhooks(old) != webhooks(new), true),
         ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits), true),
         ("public.listen", old.public.listen != new.public.listen, false),
         ("text.listen", old.text.listen != new.text.listen, false),

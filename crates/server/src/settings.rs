@@ -23,6 +23,8 @@ pub struct Settings {
     pub tokens: Tokens,
     /// What is kept for pages that are away.
     pub mailbox: Mailbox,
+    /// What backends are told unasked.
+    pub webhooks: Webhooks,
     /// Every bound.
     pub limits: Limits,
     /// When set, a plain GET of `/` on the public listener answers with the demonstration page.
@@ -170,6 +172,80 @@ pub struct Mailbox {
 impl Default for Mailbox {
     fn default() -> Self {
         Self { messages: 100, bytes: 1024 * 1024, ttl: Duration::from_secs(300), memory: 256 * 1024 * 1024 }
+    }
+}
+
+/// What a webhook tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookEvent {
+    /// A uid has its first connection.
+    UserOnline,
+    /// A uid's last connection has been gone for `webhooks.offline_after`.
+    UserOffline,
+    /// A login was approved.
+    LoginApproved,
+    /// A login was denied.
+    LoginDenied,
+}
+
+impl WebhookEvent {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::UserOnline, Self::UserOffline, Self::LoginApproved, Self::LoginDenied];
+
+    /// Its name in the configuration, on the wire and in the metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UserOnline => "user.online",
+            Self::UserOffline => "user.offline",
+            Self::LoginApproved => "login.approved",
+            Self::LoginDenied => "login.denied",
+        }
+    }
+}
+
+/// `[webhooks]`
+#[derive(Debug, Clone)]
+pub struct Webhooks {
+    /// Where events are posted; without any, there are no webhooks.
+    pub urls: Vec<String>,
+    /// What signs them: `whsec_` and base64, or any text, taken byte for byte.
+    pub secret: Option<SecretString>,
+    /// Which events are sent.
+    pub events: Vec<WebhookEvent>,
+    /// Requests made for one event and URL before it is given up.
+    pub tries: u32,
+    /// The wait after the first failed try; each later one is four times the one before.
+    pub retry_first: Duration,
+    /// The longest wait between two tries.
+    pub retry_max: Duration,
+    /// The time one try has, from connecting to the answer.
+    pub timeout: Duration,
+    /// Requests to one URL at once.
+    pub concurrency: usize,
+    /// Events that may wait for one URL.
+    pub queue_messages: usize,
+    /// Bytes that may wait for one URL.
+    pub queue_bytes: usize,
+    /// How long a uid's last connection must be gone before the uid is said to be offline.
+    pub offline_after: Duration,
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            secret: None,
+            events: WebhookEvent::ALL.to_vec(),
+            tries: 5,
+            retry_first: Duration::from_secs(1),
+            retry_max: Duration::from_secs(60),
+            timeout: Duration::from_secs(5),
+            concurrency: 16,
+            queue_messages: 10_000,
+            queue_bytes: 16 * 1024 * 1024,
+            offline_after: Duration::from_secs(3),
+        }
     }
 }
 

@@ -71,6 +71,11 @@ fn warn_of_short_secrets(settings: &Settings) {
     if settings.text.key.as_ref().is_some_and(short) {
         tracing::warn!("text.key is short enough to be guessed; use at least {GOOD_SECRET_BYTES} bytes");
     }
+    if settings.webhooks.secret.as_ref().is_some_and(short) {
+        tracing::warn!(
+            "webhooks.secret is short enough to be guessed; use at least {GOOD_SECRET_BYTES} bytes"
+        );
+    }
     for key in settings.api.keys.iter().filter(|key| short(&key.secret)) {
         tracing::warn!(
             name = key.name,
@@ -81,7 +86,7 @@ fn warn_of_short_secrets(settings: &Settings) {
 
 /// What the settings are to blame for is a configuration error, though `check-config` should have found it.
 fn not_started(error: StartError) -> Failure {
-    let ours = matches!(error, StartError::Unsafe(_) | StartError::TokenKey(_));
+    let ours = matches!(error, StartError::Unsafe(_) | StartError::TokenKey(_) | StartError::Webhooks(_));
     let error = anyhow::Error::new(error).context("cannot start");
     if ours { Failure::Usage(error) } else { Failure::Runtime(error) }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use doorbell_server::identity::TokenKeys;
 use doorbell_server::settings::{ApiKey, IdentityMode, TokenAlgorithm};
+use doorbell_server::webhooks;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{Errors, Place};
@@ -67,6 +68,11 @@ fn read_secrets(config: &mut Config, files: Files, errors: &mut Errors) {
         let place = config.place("text.key");
         config.settings.text.key = read_secret(secret, files, &place, errors);
     }
+    if let Some(secret) = &config.webhook_secret {
+        let place = config.place("webhooks.secret");
+        config.settings.webhooks.secret = read_secret(secret, files, &place, errors);
+    }
+    check_webhooks(config, errors);
     for entry in &config.api_keys {
         if let Some(secret) = read_secret(&entry.secret, files, &entry.place, errors) {
             let (name, expires) = (entry.name.clone(), entry.expires);
@@ -85,6 +91,18 @@ fn read_secrets(config: &mut Config, files: Files, errors: &mut Errors) {
                 errors.push(&place, error.to_string());
             }
         }
+    }
+}
+
+fn check_webhooks(config: &Config, errors: &mut Errors) {
+    let webhooks = &config.settings.webhooks;
+    // A secret in a file may not have been read.
+    let key = if config.given("webhooks.secret") { "webhooks.secret" } else { "webhooks.urls" };
+    if webhooks.secret.is_none() && config.given("webhooks.secret") {
+        return;
+    }
+    if let Err(error) = webhooks::check(webhooks) {
+        errors.push(&config.place(key), error.to_string());
     }
 }
 

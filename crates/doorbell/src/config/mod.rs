@@ -46,6 +46,7 @@ pub struct Config {
     pub log: Log,
     text_key: Option<Secret>,
     token_key: Option<Secret>,
+    webhook_secret: Option<Secret>,
     api_keys: Vec<KeyEntry>,
     places: BTreeMap<&'static str, Place>,
 }

@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use doorbell_server::settings::{IdentityMode, TokenAlgorithm};
+use doorbell_server::settings::{IdentityMode, TokenAlgorithm, WebhookEvent};
 use secrecy::SecretString;
 
 use super::error::Errors;
@@ -94,6 +94,8 @@ const TENTH: Duration = Duration::from_millis(100);
 const WAIT: RangeInclusive<Duration> = TENTH..=HOUR;
 /// How long a token may work.
 const LIFETIME: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3_650 * 24 * 3_600);
+/// Between two tries of a webhook.
+const RETRY: RangeInclusive<Duration> = Duration::from_millis(10)..=HOUR;
 /// How long messages may be kept.
 const KEEP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 24 * 3_600);
 
@@ -236,6 +238,83 @@ pub(crate) static KEYS: &[Key] = &[
         shown: Default("\"256MiB\""),
         doc: "Bytes kept for all uids together, 64KiB to 1TiB. At the bound the fullest mailboxes give up their oldest messages.",
         set: |c, v, e| put(&mut c.settings.mailbox.memory, v.size(64 * KIB..=MIB * MIB, e)),
+    },
+    Key {
+        name: "webhooks.urls",
+        shown: Default("[]"),
+        doc: "Where events are posted as signed JSON, each to every URL. Without URLs there are no webhooks.",
+        set: |c, v, e| put(&mut c.settings.webhooks.urls, v.urls(e)),
+    },
+    Key {
+        name: "webhooks.secret",
+        shown: Example("\"whsec_…\""),
+        doc: "What signs them, required with URLs: whsec_ and base64, or any other text, taken byte for byte.",
+        set: |c, v, e| put_some(&mut c.webhook_secret, v.secret(e).map(Secret::Inline)),
+    },
+    Key {
+        name: "webhooks.secret_file",
+        shown: Example("\"/run/secrets/doorbell-webhooks\""),
+        doc: "A file that holds webhooks.secret; whitespace around it is not part of it.",
+        set: |c, v, e| put_some(&mut c.webhook_secret, v.path(e).map(Secret::File)),
+    },
+    Key {
+        name: "webhooks.events",
+        shown: Default("[\"user.online\", \"user.offline\", \"login.approved\", \"login.denied\"]"),
+        doc: "Which events are sent.",
+        set: |c, v, e| {
+            let words = WebhookEvent::ALL.map(|event| (event.name(), event));
+            put(&mut c.settings.webhooks.events, v.words(&words, e));
+        },
+    },
+    Key {
+        name: "webhooks.offline_after",
+        shown: Default("\"3s\""),
+        doc: "How long a uid's last connection must be gone before user.offline is sent, so that a page that reloads is \
+              not reported. Up to 1h.",
+        set: |c, v, e| put(&mut c.settings.webhooks.offline_after, v.duration(Duration::ZERO..=HOUR, e)),
+    },
+    Key {
+        name: "webhooks.timeout",
+        shown: Default("\"5s\""),
+        doc: "The time one try has, from connecting to the answer.",
+        set: |c, v, e| put(&mut c.settings.webhooks.timeout, v.duration(WAIT, e)),
+    },
+    Key {
+        name: "webhooks.tries",
+        shown: Default("5"),
+        doc: "Tries for one event and URL before it is given up, 1 to 20.",
+        set: |c, v, e| put(&mut c.settings.webhooks.tries, v.count(1..=20, e)),
+    },
+    Key {
+        name: "webhooks.retry_first",
+        shown: Default("\"1s\""),
+        doc: "The wait after the first failed try. Each later one is four times the one before; all are shortened by \
+              up to half at random.",
+        set: |c, v, e| put(&mut c.settings.webhooks.retry_first, v.duration(RETRY, e)),
+    },
+    Key {
+        name: "webhooks.retry_max",
+        shown: Default("\"60s\""),
+        doc: "The longest wait between two tries, whatever the receiver's Retry-After asks for.",
+        set: |c, v, e| put(&mut c.settings.webhooks.retry_max, v.duration(RETRY, e)),
+    },
+    Key {
+        name: "webhooks.concurrency",
+        shown: Default("16"),
+        doc: "Requests to one URL at once, 1 to 1000. Events of one uid or login never overtake each other.",
+        set: |c, v, e| put(&mut c.settings.webhooks.concurrency, v.count(1..=1_000, e).map(usize_of)),
+    },
+    Key {
+        name: "webhooks.queue_messages",
+        shown: Default("10000"),
+        doc: "Events that may wait for one URL, 1 to 1000000. Those that find no room are dropped and counted.",
+        set: |c, v, e| put(&mut c.settings.webhooks.queue_messages, v.count(1..=1_000_000, e).map(usize_of)),
+    },
+    Key {
+        name: "webhooks.queue_bytes",
+        shown: Default("\"16MiB\""),
+        doc: "Memory that may wait for one URL, 64KiB to 1GiB; an event counts 1 KiB besides its body.",
+        set: |c, v, e| put(&mut c.settings.webhooks.queue_bytes, v.size(64 * KIB..=KIB * MIB, e)),
     },
     Key {
         name: "limits.connections_per_ip",

@@ -154,7 +154,7 @@ fn every_other_message_names_what_would_be_right() {
         ("public = 1", "1:1: `public` is a section: write [public] on a line of its own"),
         (
             "[zzzzzzzzz]",
-            "1:2: unknown section `[zzzzzzzzz]`; there are: public, text, api, tokens, mailbox, limits, log",
+            "1:2: unknown section `[zzzzzzzzz]`; there are: public, text, api, tokens, mailbox, webhooks, limits, log",
         ),
         ("login.rotate = \"30s\"", "section `[login]` is not in this version"),
         ("limits.origins = []", "1:8: unknown key `limits.origins`; did you mean `public.origins`?"),
@@ -350,6 +350,31 @@ fn a_named_file_must_be_there_and_a_file_must_be_text_of_bounded_size() {
     assert_eq!(case.errors(), ["cannot read none.toml: No such file or directory (os error 2)"]);
     case.sources.file = Some("/dev/zero".into());
     assert_eq!(case.errors(), ["cannot read /dev/zero: longer than 1048576 bytes"]);
+}
+
+#[test]
+fn webhooks_need_web_addresses_known_events_and_a_secret() {
+    let urls = "webhooks.urls = [\"https://www.example.com/hook\"]\n";
+    let settings = parse(&format!("{urls}webhooks.secret = \"c2VjcmV0\"")).expect("valid").settings;
+    assert_eq!(settings.webhooks.urls, ["https://www.example.com/hook"]);
+    for (text, expected) in [
+        (urls.to_owned(), "webhooks are signed: set webhooks.secret or webhooks.secret_file"),
+        (
+            format!("{urls}webhooks.secret = \"whsec_%%%\""),
+            "a webhooks.secret that starts with whsec_ goes on in base64",
+        ),
+        ("webhooks.urls = [\"www.example.com\"]".to_owned(), "expected a URL such as"),
+        ("webhooks.urls = [\"ftp://www.example.com/\"]".to_owned(), "expected a URL such as"),
+        ("webhooks.events = [\"user.gone\"]".to_owned(), "expected \"user.online\" or"),
+    ] {
+        let errors = errors(&text);
+        assert!(matches!(&*errors, [error] if error.contains(expected)), "{text}: {errors:?}");
+    }
+    let case = Case::new(urls);
+    let secret = case.file("webhooks.key", "whsec_c2VjcmV0\n");
+    let case = case.env(&[("DOORBELL_WEBHOOKS_SECRET_FILE", secret.to_str().expect("text"))]);
+    let secret = case.config().settings.webhooks.secret.expect("a secret");
+    assert_eq!(secret.expose_secret(), "whsec_c2VjcmV0");
 }
 
 #[test]

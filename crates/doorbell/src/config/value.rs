@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use doorbell_server::webhooks;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
@@ -164,6 +165,19 @@ impl Value {
             },
             _ => item.refuse("expected an origin such as \"https://www.example.com\"", errors),
         })
+    }
+
+    /// A list of http and https URLs.
+    pub(crate) fn urls(&self, errors: &mut Errors) -> Option<Vec<String>> {
+        self.list(errors, |item, errors| match &item.raw {
+            Raw::Text(text) if webhooks::is_url(text) => Some(text.clone()),
+            _ => item.refuse("expected a URL such as \"https://www.example.com/doorbell\"", errors),
+        })
+    }
+
+    /// A list of some of a few words.
+    pub(crate) fn words<T: Copy>(&self, words: &[(&str, T)], errors: &mut Errors) -> Option<Vec<T>> {
+        self.list(errors, |item, errors| item.word(words, errors))
     }
 
     /// A secret: it travels in request heads and lines, so it is visible ASCII. Never part of a message.
