@@ -23,7 +23,7 @@ final class HttpTransport
     /** Seconds a connection is kept without a request: less than the server's shortest usual patience (10 s). */
     private const IDLE = 5.0;
 
-    private const ADVICE = 'Check that the Doorbell server runs and that this is its API listener (the `listening … api=` line it prints)';
+    private const ADVICE = 'Check that the Doorbell server runs and that this is its %1$s listener (the `listening … %1$s=` line it prints)';
 
     private readonly string $address;
     private readonly string $host;
@@ -34,13 +34,16 @@ final class HttpTransport
     /**
      * @param string $url such as `http://127.0.0.1:10003`, a path before the API's own may follow
      * @param float $connectTimeout seconds
+     * @param Secret|null $key what every request shows that has nothing of its own to show
      * @param int $bound bytes of the largest response body
+     * @param string $listener which of the server's listeners the url should be
      */
     public function __construct(
         string $url,
-        private readonly Secret $key,
+        private readonly ?Secret $key,
         private readonly float $connectTimeout,
         private readonly int $bound,
+        private readonly string $listener = 'api',
     ) {
         $parts = parse_url($url);
         $scheme = strtolower($parts['scheme'] ?? '');
@@ -59,13 +62,20 @@ final class HttpTransport
     /**
      * @param bool $repeatable whether carrying it out twice is the same as once
      * @param float $timeout seconds for everything, both attempts together
+     * @param array<string, string> $headers besides those every request has
      *
      * @throws \Doorbell\Exception\ExchangeFailed
      */
-    public function send(string $method, string $path, ?string $body, bool $repeatable, float $timeout): HttpResponse
-    {
+    public function send(
+        string $method,
+        string $path,
+        ?string $body,
+        bool $repeatable,
+        float $timeout,
+        #[\SensitiveParameter] array $headers = [],
+    ): HttpResponse {
         $deadline = new Deadline($timeout);
-        $request = $this->request($method, $path, $body);
+        $request = $this->request($method, $path, $body, $headers);
         try {
             return $this->attempt($request, $deadline);
         } catch (Dropped $dropped) {
@@ -137,17 +147,27 @@ final class HttpTransport
             $this->socket = null;
         }
 
-        return Socket::connect($this->address, min($this->connectTimeout, $deadline->left()), self::ADVICE);
+        $advice = sprintf(self::ADVICE, $this->listener);
+
+        return Socket::connect($this->address, min($this->connectTimeout, $deadline->left()), $advice);
     }
 
-    private function request(string $method, string $path, ?string $body): string
-    {
-        $lines = [
-            "$method $this->prefix$path HTTP/1.1",
-            "Host: $this->host",
-            "Authorization: Bearer {$this->key->reveal()}",
-            'Accept: application/json, application/problem+json',
-        ];
+    /** @param array<string, string> $headers */
+    private function request(
+        string $method,
+        string $path,
+        #[\SensitiveParameter] ?string $body,
+        #[\SensitiveParameter] array $headers,
+    ): string {
+        if ($this->key !== null) {
+            $headers += ['Authorization' => "Bearer {$this->key->reveal()}"];
+        }
+        $headers += ['Accept' => 'application/json, application/problem+json'];
+        $lines = ["$method $this->prefix$path HTTP/1.1", "Host: $this->host"];
+        foreach ($headers as $name => $value) {
+            // What is taken over from a visitor's request must not become a header of its own.
+            $lines[] = "$name: " . preg_replace('/[\x00-\x1f\x7f]+/', ' ', $value);
+        }
         if ($body !== null) {
             $lines[] = 'Content-Type: application/json';
             $lines[] = 'Content-Length: ' . \strlen($body);
