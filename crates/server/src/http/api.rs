@@ -13,6 +13,7 @@
 //! | `PUT`, `DELETE /v1/groups/{group}/members/{uid}` | membership |
 //! | `POST /v1/groups/{group}/push` | to the connections of a group's members |
 //! | `/healthz`, `/readyz`, `/metrics` | operations, without a key |
+//! | `/openapi.json`, `/docs` | all of this described, for programs and for people, without a key |
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -21,18 +22,20 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use doorbell_protocol::Uid;
 use doorbell_protocol::close::CloseCode;
 use http::{HeaderMap, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::connections::{self, Kicked, OneConnection};
-use super::problem::{Problem, read_json, settle};
-use super::push::{Payload, message_id, present, push, push_group};
-use super::tokens;
+use super::problem::{Members, Problem, read_json, settle};
+use super::push::{self, Payload, any_json, message_id, present};
+use super::{docs, openapi, tokens};
 use crate::context::Context;
 use crate::metrics::Listener;
 
@@ -41,27 +44,41 @@ pub(super) type Answer<T> = Result<T, Problem>;
 
 /// The routes of the API listener.
 pub(crate) fn router(context: Arc<Context>) -> Router {
-    let guarded = Router::new()
-        .route("/v1/push", post(push))
-        .route("/v1/broadcast", post(broadcast))
-        .route("/v1/users/{uid}", get(user))
-        .route("/v1/users/{uid}/connections", delete(kick))
-        .route("/v1/users/{uid}/revoke", post(tokens::revoke))
-        .route("/v1/connections", get(connections::list))
-        .route("/v1/connections/{id}", delete(connections::close))
-        .route("/v1/connections/{id}/bind", post(connections::bind))
-        .route("/v1/tokens", post(tokens::mint))
-        .route("/v1/groups/{group}/members/{uid}", put(join).delete(leave))
-        .route("/v1/groups/{group}/push", post(push_group))
-        .fallback(unknown)
-        .layer(middleware::from_fn_with_state(Arc::clone(&context), authorize));
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .merge(guarded)
+    let (guarded, guarded_calls) = guarded().split_for_parts();
+    let (open, open_calls) = open().split_for_parts();
+    let document = openapi::describe(guarded_calls, open_calls);
+    let guarded =
+        guarded.fallback(unknown).layer(middleware::from_fn_with_state(Arc::clone(&context), authorize));
+    open.merge(guarded)
+        .layer(Extension(openapi::Document::new(&document)))
         .layer(middleware::from_fn_with_state((Arc::clone(&context), Listener::Api), settle))
         .with_state(context)
+}
+
+/// The calls that need a key, each with its description.
+fn guarded() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(push::push))
+        .routes(routes!(broadcast))
+        .routes(routes!(user))
+        .routes(routes!(kick))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(connections::list))
+        .routes(routes!(connections::close))
+        .routes(routes!(connections::bind))
+        .routes(routes!(tokens::mint))
+        .routes(routes!(join, leave))
+        .routes(routes!(push::push_group))
+}
+
+/// The calls that need none.
+fn open() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(healthy))
+        .routes(routes!(ready))
+        .routes(routes!(metrics))
+        .routes(routes!(openapi::document))
+        .routes(routes!(docs::page))
 }
 
 /// Lets a request through that shows a key that works.
@@ -84,19 +101,23 @@ fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get("x-api-key").map(|value| value.as_bytes().trim_ascii())
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BroadcastRequest {
     #[serde(default, deserialize_with = "present")]
+    #[schema(required = true, schema_with = any_json)]
     data: Option<Box<RawValue>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Broadcasted {
     connections: usize,
     written: usize,
 }
 
+/// Pushes to every connection that has a uid
+#[utoipa::path(post, path = "/v1/broadcast", tag = "pushes", request_body = BroadcastRequest,
+    responses((status = 200, description = "how many it reached", body = Broadcasted)))]
 async fn broadcast(State(context): State<App>, body: Body) -> Answer<Json<Broadcasted>> {
     let request: BroadcastRequest = read(&context, body).await?;
     let payload = Payload::new(request.data)?;
@@ -107,13 +128,16 @@ async fn broadcast(State(context): State<App>, body: Body) -> Answer<Json<Broadc
     Ok(Json(Broadcasted { connections: delivered.connections, written: delivered.written }))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct User {
     uid: String,
     online: bool,
     connections: Vec<OneConnection>,
 }
 
+/// Says whether a uid is there, from where and since when
+#[utoipa::path(get, path = "/v1/users/{uid}", tag = "users", params(("uid" = String, Path)),
+    responses((status = 200, description = "its connections, none when it is not there", body = User)))]
 async fn user(State(context): State<App>, Path(uid): Path<String>) -> Answer<Json<User>> {
     let uid = valid_uid(&uid)?;
     let connections: Vec<_> = context
@@ -126,6 +150,9 @@ async fn user(State(context): State<App>, Path(uid): Path<String>) -> Answer<Jso
     Ok(Json(User { uid: uid.to_string(), online: !connections.is_empty(), connections }))
 }
 
+/// Closes the connections of a uid with 3501
+#[utoipa::path(delete, path = "/v1/users/{uid}/connections", tag = "users", params(("uid" = String, Path)),
+    responses((status = 200, description = "how many were closed", body = Kicked)))]
 async fn kick(State(context): State<App>, Path(uid): Path<String>) -> Answer<Json<Kicked>> {
     let uid = valid_uid(&uid)?;
     let mut connections = context.hub.connections_of(uid.as_str());
@@ -136,11 +163,16 @@ async fn kick(State(context): State<App>, Path(uid): Path<String>) -> Answer<Jso
     Ok(Json(Kicked { closed: connections.len() }))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Membership {
+    /// Whether something had to change.
     changed: bool,
 }
 
+/// Makes a uid a member of a group
+#[utoipa::path(put, path = "/v1/groups/{group}/members/{uid}", tag = "groups",
+    params(("group" = String, Path), ("uid" = String, Path)),
+    responses((status = 200, description = "it is a member", body = Membership)))]
 async fn join(
     State(context): State<App>,
     Path((group, uid)): Path<(String, String)>,
@@ -151,6 +183,10 @@ async fn join(
     Ok(Json(Membership { changed }))
 }
 
+/// Ends a membership
+#[utoipa::path(delete, path = "/v1/groups/{group}/members/{uid}", tag = "groups",
+    params(("group" = String, Path), ("uid" = String, Path)),
+    responses((status = 200, description = "it is no member", body = Membership)))]
 async fn leave(
     State(context): State<App>,
     Path((group, uid)): Path<(String, String)>,
@@ -158,6 +194,17 @@ async fn leave(
     Ok(Json(Membership { changed: context.hub.leave(&group, valid_uid(&uid)?.as_str()) }))
 }
 
+/// Says that the process answers
+#[utoipa::path(get, path = "/healthz", tag = "operations",
+    responses((status = 200, description = "it does", body = String, content_type = "text/plain")))]
+async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// Says whether the server takes new work
+#[utoipa::path(get, path = "/readyz", tag = "operations",
+    responses((status = 200, description = "it does", body = String, content_type = "text/plain"),
+        (status = 503, description = "it does not", body = Members, content_type = "application/problem+json")))]
 async fn ready(State(context): State<App>) -> Response {
     if context.is_draining() {
         let detail = "the server is stopping";
@@ -166,6 +213,9 @@ async fn ready(State(context): State<App>) -> Response {
     "ready\n".into_response()
 }
 
+/// Counts what happens, in the OpenMetrics format
+#[utoipa::path(get, path = "/metrics", tag = "operations",
+    responses((status = 200, description = "the metrics", body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(State(context): State<App>) -> Response {
     let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
     context.metrics.bound.set(gauge(context.hub.connections()));
@@ -209,4 +259,72 @@ pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
         tracing::error!(%error, "a fan-out had panicked");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the fan-out failed; see the log")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::policy::Policy;
+    use crate::settings::Limits;
+
+    /// What a router shows of itself, without its fallback.
+    fn shown(router: &axum::Router<impl Sized>) -> String {
+        let shown = format!("{router:?}");
+        shown.split("fallback_router").next().unwrap_or_default().to_owned()
+    }
+
+    /// The paths of a router: `RouteId(2): "/v1/broadcast"`.
+    fn paths(shown: &str) -> BTreeMap<&str, &str> {
+        let parts = shown.split("RouteId(").filter_map(|part| part.split_once("): \""));
+        parts.filter_map(|(id, rest)| Some((id, rest.split_once('"')?.0))).collect()
+    }
+
+    /// The methods of each path: `RouteId(2): MethodRouter(… allow_header: Bytes(b"POST") })`.
+    fn methods(shown: &str) -> BTreeSet<(String, String)> {
+        let paths = paths(shown);
+        let mut methods = BTreeSet::new();
+        for part in shown.split("RouteId(") {
+            let Some((id, rest)) = part.split_once("): MethodRouter(") else { continue };
+            let Some((_, allowed)) = rest.split_once("allow_header: Bytes(b\"") else { continue };
+            let allowed = allowed.split_once('"').expect("an end").0;
+            for method in allowed.split(',').filter(|method| *method != "HEAD") {
+                methods.insert((paths[id].to_owned(), method.to_owned()));
+            }
+        }
+        methods
+    }
+
+    fn described(document: &serde_json::Value) -> BTreeSet<(String, String)> {
+        let paths = document["paths"].as_object().expect("paths").iter();
+        paths
+            .flat_map(|(path, item)| {
+                let methods = item.as_object().expect("methods").keys();
+                methods.map(move |method| (path.clone(), method.to_uppercase()))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_route_is_described_and_every_description_is_a_route() {
+        let mut served = BTreeSet::new();
+        let mut parts = Vec::new();
+        for part in [guarded(), open()] {
+            let (router, calls) = part.split_for_parts();
+            served.extend(methods(&shown(&router)));
+            parts.push(calls);
+        }
+        let open = parts.pop().expect("two");
+        let document = openapi::describe(parts.pop().expect("two"), open);
+        let document = serde_json::to_value(document).expect("JSON");
+        assert!(served.len() > 12, "{served:?}");
+        assert_eq!(served, described(&document));
+        // Whatever is added to the router on its way is in the description too.
+        let whole = router(Arc::new(Context::new(Policy::echo(Limits::default()))));
+        let whole = shown(&whole);
+        let whole: BTreeSet<&str> = paths(&whole).into_values().collect();
+        let known = document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
+        assert_eq!(whole, known);
+    }
 }

@@ -10,9 +10,10 @@ use doorbell_hub::Outbox as _;
 use doorbell_protocol::close::CloseCode;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::api::{Answer, App, read, valid_uid};
-use super::problem::Problem;
+use super::problem::{Members, Problem};
 use super::push::UidField;
 use crate::io::{Connection, ConnectionId, Cursor, Dialect, Unbindable};
 
@@ -21,13 +22,18 @@ const PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
 
 /// A connection as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Connection)]
 pub(super) struct OneConnection {
+    #[schema(example = "c_00001700000000")]
     id: String,
     /// None while it has not said who it is, or waits to be bound.
     uid: Option<String>,
+    /// `websocket`, `sse` or `poll`.
     transport: &'static str,
+    /// `plain` or `doorbell.v1`.
     dialect: &'static str,
+    /// The client's own IP address.
     address: String,
     /// Unix seconds.
     since: u32,
@@ -46,23 +52,35 @@ impl OneConnection {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// The `next` of the page before.
+    #[param(pattern = "^[a-z0-9_.-]+$")]
     cursor: Option<String>,
+    /// Connections of one page; 100 without it.
+    #[param(minimum = 1, maximum = 1_000)]
     limit: Option<usize>,
+    /// Only those of this uid.
+    #[param(min_length = 1, max_length = 128)]
     uid: Option<String>,
+    /// Only those of this kind.
+    #[param(pattern = "^(websocket|sse|poll)$")]
     transport: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ConnectionList {
     connections: Vec<OneConnection>,
     /// Where the next page begins; none when this was the last.
     next: Option<String>,
 }
 
-/// `GET /v1/connections`
+/// Lists connections, a page at a time
+#[utoipa::path(get, path = "/v1/connections", tag = "connections", params(ListQuery),
+    responses((status = 200, description = "one page", body = ConnectionList),
+        (status = 400, description = "the query says what cannot be", body = Members, content_type = "application/problem+json")))]
 pub(super) async fn list(
     State(context): State<App>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -112,12 +130,15 @@ fn transport(name: &str) -> Option<&'static str> {
     all.into_iter().map(Dialect::transport).find(|transport| *transport == name)
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Kicked {
     pub(super) closed: usize,
 }
 
-/// `DELETE /v1/connections/{id}`
+/// Closes one connection with 3501
+#[utoipa::path(delete, path = "/v1/connections/{id}", tag = "connections", params(("id" = String, Path)),
+    responses((status = 200, description = "it is closed", body = Kicked),
+        (status = 404, description = "there is no such connection", body = Members, content_type = "application/problem+json")))]
 pub(super) async fn close(State(context): State<App>, Path(id): Path<String>) -> Answer<Json<Kicked>> {
     let id = ConnectionId::parse(&id).ok_or_else(unknown)?;
     let directory = context.directory.get().ok_or_else(unknown)?;
@@ -126,13 +147,19 @@ pub(super) async fn close(State(context): State<App>, Path(id): Path<String>) ->
     Ok(Json(Kicked { closed: 1 }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct BindRequest {
+pub(super) struct BindRequest {
     uid: UidField,
 }
 
-/// `POST /v1/connections/{id}/bind`
+/// Says who a waiting page is
+#[utoipa::path(post, path = "/v1/connections/{id}/bind", tag = "connections", params(("id" = String, Path)),
+    request_body = BindRequest,
+    responses((status = 200, description = "it has its uid", body = OneConnection),
+        (status = 404, description = "there is no such connection", body = Members, content_type = "application/problem+json"),
+        (status = 409, description = "it does not wait, or the uid has too many", body = Members, content_type = "application/problem+json"),
+        (status = 503, description = "no answer in time", body = Members, content_type = "application/problem+json")))]
 pub(super) async fn bind(
     State(context): State<App>,
     Path(id): Path<String>,

@@ -5,6 +5,8 @@
 mod api;
 mod connections;
 mod demo;
+mod docs;
+mod openapi;
 mod page;
 mod problem;
 mod public;

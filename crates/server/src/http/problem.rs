@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 use crate::context::Context;
 use crate::metrics::Listener;
@@ -31,11 +32,6 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, kind, detail)
     }
 
-    /// The problem as one of several answers.
-    pub(super) fn members(&self) -> serde_json::Value {
-        serde_json::to_value(Members::of(self)).unwrap_or_default()
-    }
-
     /// For answers the HTTP library makes by itself, such as to a path that is no UTF-8.
     fn of_status(status: StatusCode) -> Self {
         let (kind, detail) = match status {
@@ -48,22 +44,26 @@ impl Problem {
 }
 
 /// The members of a problem (RFC 9457 section 3.1), in the order the event loops write them too.
-#[derive(Serialize)]
-struct Members<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Members {
+    /// `urn:doorbell:` and a word that never changes: what a program looks at.
     #[serde(rename = "type")]
+    #[schema(pattern = "^urn:doorbell:[a-z_]+$")]
     kind: String,
     title: &'static str,
     status: u16,
-    detail: &'a str,
+    /// For people.
+    detail: String,
 }
 
-impl<'a> Members<'a> {
-    fn of(problem: &'a Problem) -> Self {
+impl From<Problem> for Members {
+    fn from(problem: Problem) -> Self {
         Self {
             kind: format!("urn:doorbell:{}", problem.kind),
             title: problem.status.canonical_reason().unwrap_or("Error"),
             status: problem.status.as_u16(),
-            detail: &problem.detail,
+            detail: problem.detail,
         }
     }
 }
@@ -97,16 +97,17 @@ pub(super) async fn settle(
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let (status, kind) = (self.status, self.kind);
         // A struct of texts and a number always serializes.
-        let body = serde_json::to_string(&Members::of(&self)).unwrap_or_default();
-        let mut response = (self.status, body).into_response();
-        response.extensions_mut().insert(Kind(self.kind));
+        let body = serde_json::to_string(&Members::from(self)).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        response.extensions_mut().insert(Kind(kind));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"doorbell\""));
         }
-        if self.status == StatusCode::PAYLOAD_TOO_LARGE || self.status == StatusCode::REQUEST_TIMEOUT {
+        if status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::REQUEST_TIMEOUT {
             // What is left of the body is not read.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

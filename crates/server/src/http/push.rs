@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
 use doorbell_hub::{Body as Contents, Delivered, Message, Post};
 use doorbell_protocol::frame::{Opcode, encode};
 use doorbell_protocol::{Uid, json};
@@ -19,9 +18,11 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, Type};
 
 use super::api::{Answer, App, aside, read};
-use super::problem::Problem;
+use super::problem::{Members, Problem};
 
 /// Uids one push may name.
 const MAX_UIDS: usize = 10_000;
@@ -41,14 +42,19 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ACK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What became of a push.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(super) struct Pushed {
+    /// Its name: the one the request gave, or a new one.
     id: String,
     /// Its number in the uid's sequence, when it has one: it does where a page may resume.
     seq: Option<u64>,
+    /// Connections it was for.
     connections: usize,
+    /// Connections that have it in their socket or their queue.
     written: usize,
+    /// Connections that have acknowledged it by now.
     acked: usize,
+    /// Mailboxes that keep it because nobody was there to take it.
     held: usize,
 }
 
@@ -59,16 +65,24 @@ impl Pushed {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// A push to one uid, or to several: either `uid` or `uids` is required.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PushRequest {
     uid: Option<UidField>,
+    #[schema(max_items = 10_000)]
     uids: Option<Vec<UidField>>,
     #[serde(default, deserialize_with = "present")]
+    #[schema(required = true, schema_with = any_json)]
     data: Option<Box<RawValue>>,
+    /// How long it is kept for a page that is away; 0 is for who is there now.
     ttl: Option<Ttl>,
+    /// A name for this push, in bytes: whoever repeats it within two minutes gets the first answer, and nothing is sent
+    /// again.
+    #[schema(min_length = 1, max_length = 128)]
     id: Option<String>,
     wait: Option<Wait>,
+    /// How long `"wait": "acked"` waits, at most 60,000; 5,000 without it.
     timeout_ms: Option<u64>,
 }
 
@@ -89,11 +103,53 @@ pub(super) enum Ttl {
     Text(String),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// When to answer: once it is written, or once every connection that can has acknowledged it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Wait {
     Written,
+    /// For a single `uid` only.
     Acked,
+}
+
+impl utoipa::ToSchema for UidField {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Uid".into()
+    }
+}
+
+impl utoipa::PartialSchema for UidField {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(128));
+        let number = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(i64::MIN))
+            .maximum(Some(u64::MAX))
+            .description(Some("stands for its digits"));
+        let about = "Who is behind a connection: 1 to 128 bytes of UTF-8.";
+        OneOfBuilder::new().item(text).item(number).description(Some(about)).into()
+    }
+}
+
+impl utoipa::ToSchema for Ttl {}
+
+impl utoipa::PartialSchema for Ttl {
+    fn schema() -> RefOr<Schema> {
+        let seconds = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(0))
+            .maximum(Some(MAX_TTL.as_secs()))
+            .description(Some("seconds"));
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]+(ms|s|m|h)$"));
+        let about = "A time: seconds, or a text such as \"90s\", \"5m\" or \"1h\"; at most 7 days.";
+        OneOfBuilder::new().item(seconds).item(text).description(Some(about)).into()
+    }
+}
+
+/// Any JSON value, `null` too.
+pub(super) fn any_json() -> Schema {
+    let about = "What the page gets: any JSON value. A plain connection gets a string as itself.";
+    ObjectBuilder::new().schema_type(SchemaType::AnyValue).description(Some(about)).into()
 }
 
 impl UidField {
@@ -193,13 +249,47 @@ pub(super) fn random_name(prefix: &str) -> Answer<String> {
 /// One push or several.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
-struct Raw(Box<RawValue>);
+pub(super) struct Pushes(Box<RawValue>);
 
-/// `POST /v1/push`
-pub(super) async fn push(State(context): State<App>, body: Body) -> Answer<Response> {
-    let Raw(raw) = read(&context, body).await?;
+impl utoipa::ToSchema for Pushes {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        use utoipa::{PartialSchema as _, ToSchema as _};
+        schemas.push((PushRequest::name().into(), PushRequest::schema()));
+        PushRequest::schemas(schemas);
+    }
+}
+
+impl utoipa::PartialSchema for Pushes {
+    fn schema() -> RefOr<Schema> {
+        let one = Ref::from_schema_name(<PushRequest as utoipa::ToSchema>::name());
+        let several = ArrayBuilder::new().items(one.clone()).max_items(Some(MAX_BATCH));
+        OneOfBuilder::new().item(one).item(several).into()
+    }
+}
+
+/// The answer to one push, or to several in their order.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum PushAnswer {
+    One(Pushed),
+    Several(Vec<BatchAnswer>),
+}
+
+/// What became of one push of a batch.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum BatchAnswer {
+    Pushed(Pushed),
+    Wrong(Members),
+}
+
+/// Pushes to the connections of one uid or several, or does so for each of a list
+#[utoipa::path(post, path = "/v1/push", tag = "pushes", request_body = Pushes,
+    responses((status = 200, description = "what became of it; `written` is 0 when nobody heard it", body = PushAnswer)))]
+pub(super) async fn push(State(context): State<App>, body: Body) -> Answer<Json<PushAnswer>> {
+    let Pushes(raw) = read(&context, body).await?;
     if !raw.get().trim_start().starts_with('[') {
-        return Ok(Json(push_one(&context, parse(raw.get())?).await?).into_response());
+        return Ok(Json(PushAnswer::One(push_one(&context, parse(raw.get())?).await?)));
     }
     let requests: Vec<Box<RawValue>> = parse(raw.get())?;
     if requests.len() > MAX_BATCH {
@@ -214,11 +304,11 @@ pub(super) async fn push(State(context): State<App>, body: Body) -> Answer<Respo
             Err(problem) => Err(problem),
         };
         answers.push(match answer {
-            Ok(pushed) => serde_json::to_value(pushed).unwrap_or_default(),
-            Err(problem) => problem.members(),
+            Ok(pushed) => BatchAnswer::Pushed(pushed),
+            Err(problem) => BatchAnswer::Wrong(problem.into()),
         });
     }
-    Ok(Json(answers).into_response())
+    Ok(Json(PushAnswer::Several(answers)))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Answer<T> {
@@ -305,15 +395,20 @@ fn send_each(context: &App, id: &str, uids: &[Uid], payload: &Payload, ttl: Dura
     sum
 }
 
-#[derive(Debug, Deserialize)]
+/// A push to a group.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct GroupPushRequest {
+pub(super) struct GroupPushRequest {
     #[serde(default, deserialize_with = "present")]
+    #[schema(required = true, schema_with = any_json)]
     data: Option<Box<RawValue>>,
     ttl: Option<Ttl>,
 }
 
-/// `POST /v1/groups/{group}/push`
+/// Pushes to every connection of every member
+#[utoipa::path(post, path = "/v1/groups/{group}/push", tag = "groups", params(("group" = String, Path)),
+    request_body = GroupPushRequest,
+    responses((status = 200, description = "what became of it; a group that does not exist has no members", body = Pushed)))]
 pub(super) async fn push_group(
     State(context): State<App>,
     Path(group): Path<String>,

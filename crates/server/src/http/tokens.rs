@@ -7,9 +7,10 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::api::{Answer, App, read, read_optional, valid_uid};
-use super::problem::Problem;
+use super::problem::{Members, Problem};
 use super::push::{Ttl, UidField, random_name};
 use crate::context::unix_seconds;
 use crate::identity::MintError;
@@ -21,14 +22,15 @@ const TOKEN_TTL: Duration = Duration::from_secs(3_600);
 /// Bytes of a token's name.
 const MAX_TOKEN_ID_BYTES: usize = 256;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct TokenRequest {
+pub(super) struct TokenRequest {
     uid: UidField,
+    /// An hour without it.
     ttl: Option<Ttl>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Minted {
     token: String,
     /// Its `jti`, by which it can be revoked alone.
@@ -37,7 +39,10 @@ pub(super) struct Minted {
     expires_in: u64,
 }
 
-/// `POST /v1/tokens`
+/// Mints a connection token
+#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = TokenRequest,
+    responses((status = 200, description = "the token", body = Minted),
+        (status = 409, description = "there are no tokens, or the server only checks them", body = Members, content_type = "application/problem+json")))]
 pub(super) async fn mint(State(context): State<App>, body: Body) -> Answer<Json<Minted>> {
     let request: TokenRequest = read(&context, body).await?;
     let uid = request.uid.uid()?;
@@ -58,16 +63,17 @@ pub(super) async fn mint(State(context): State<App>, body: Body) -> Answer<Json<
     Ok(Json(Minted { token, id, expires_in: ttl.as_secs() }))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RevokeRequest {
-    /// Seconds since the Unix epoch.
+pub(super) struct RevokeRequest {
+    /// Tokens issued before this, in seconds since the Unix epoch; now without it.
     before: Option<u64>,
-    /// A `jti`.
+    /// Only the token with this `jti`, of 1 to 256 bytes.
+    #[schema(min_length = 1, max_length = 256)]
     token_id: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RevokedTokens {
     uid: String,
     /// Tokens of the uid issued before this are revoked, in seconds since the Unix epoch; none are when it is null.
@@ -76,7 +82,12 @@ pub(super) struct RevokedTokens {
     closed: usize,
 }
 
-/// `POST /v1/users/{uid}/revoke`
+/// Ends tokens before their time, and the connections that came with them
+#[utoipa::path(post, path = "/v1/users/{uid}/revoke", tag = "users", params(("uid" = String, Path)),
+    request_body = Option<RevokeRequest>,
+    responses((status = 200, description = "they no longer work", body = RevokedTokens),
+        (status = 409, description = "there are no tokens", body = Members, content_type = "application/problem+json"),
+        (status = 503, description = "there is no room to remember it", body = Members, content_type = "application/problem+json")))]
 pub(super) async fn revoke(
     State(context): State<App>,
     Path(uid): Path<String>,
