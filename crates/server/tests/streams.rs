@@ -112,6 +112,8 @@ fn a_poll_gets_what_waits_at_once_and_what_comes_when_it_comes() {
         assert_eq!((data(&answer), &answer["recovered"]), (vec![json!(3)], &json!(true)));
     });
     assert_eq!(data(&poll(&server, "u", &format!("since={next}&wait=0"))), [3]);
+    let encoded = next.replace(':', "%3A");
+    assert_eq!(poll(&server, "u", &format!("since={encoded}&wait=0"))["recovered"], true);
     assert_eq!(poll(&server, "u", "since=another:5&wait=0")["recovered"], false);
 }
 

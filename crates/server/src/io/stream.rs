@@ -75,7 +75,9 @@ impl Subscription {
             Dialect::Events => asked.last_event_id.and_then(|id| std::str::from_utf8(id).ok()),
             _ => None,
         };
-        let since = since.or_else(|| parameter("since")).filter(|since| !since.is_empty());
+        // URLSearchParams and its like write the colon as %3A.
+        let from_query = parameter("since").map(|since| since.replace("%3A", ":").replace("%3a", ":"));
+        let since = since.or(from_query.as_deref()).filter(|since| !since.is_empty());
         // What is no place of ours is a place in a memory that is gone.
         let resume = since
             .map(|since| read_position(since).unwrap_or_else(|| Position { epoch: String::new(), seq: 0 }));
