@@ -3,6 +3,7 @@
 //! hyper drives every connection through [`serve`]; the routes are axum's.
 
 mod api;
+mod client;
 mod connections;
 mod demo;
 mod docs;

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::problem::{Problem, settle};
-use super::{Rewound, Tasks, demo, page, serve as serve_connection};
+use super::{Rewound, Tasks, client, demo, page, serve as serve_connection};
 use crate::context::{Context, HttpConnection};
 use crate::metrics::Listener;
 use crate::settings::Demo;
@@ -81,7 +81,7 @@ fn router(public: Public) -> Router {
     for path in PATHS {
         router = router.route(path, get(waiting_place));
     }
-    router = router.merge(page::routes(&public));
+    router = router.merge(page::routes(&public)).merge(client::routes());
     if demo {
         router = router.merge(demo::routes());
     }

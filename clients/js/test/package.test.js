@@ -1,0 +1,24 @@
+// What is published and what the server gives out are the same build.
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { test } from 'node:test';
+
+import * as esm from 'doorbell-client';
+
+const at = (path) => new URL(path, import.meta.url);
+
+test("the server's file is the one that is built from here; `npm run embed` writes it", async () => {
+  const [built, given] = await Promise.all([
+    readFile(at('../dist/doorbell.min.js'), 'utf8'),
+    readFile(at('../../../crates/server/assets/client/doorbell.js'), 'utf8'),
+  ]);
+  assert.equal(given, built);
+});
+
+test('the package is the same by import and by require', () => {
+  const cjs = createRequire(import.meta.url)('doorbell-client');
+  assert.deepEqual(Object.keys(cjs), Object.keys(esm));
+  assert.equal(typeof cjs.Doorbell, 'function');
+});
