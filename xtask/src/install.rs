@@ -23,6 +23,8 @@ const FOR_OUTSIDE: &[Need] = &[
     Need { program: "nginx", package: "nginx-light" },
 ];
 
+const FOR_JS: &[Need] = &[Need { program: "chromium", package: "chromium" }];
+
 const FOR_PHP: &[Need] = &[
     Need { program: "php", package: "php-cli" },
     Need { program: "phpunit", package: "phpunit" },
@@ -43,11 +45,19 @@ const NODE_AT_LEAST: u32 = 20;
 pub(crate) fn for_outside() -> anyhow::Result<()> {
     node()?;
     packages(missing(FOR_OUTSIDE))?;
-    let tests = repository().join("tests");
-    if !is_newer(&tests.join("node_modules/.package-lock.json"), &tests.join("package-lock.json")) {
-        must(program("npm").arg("ci").current_dir(&tests))?;
-    }
-    Ok(())
+    npm_ci(&repository().join("tests"))
+}
+
+/// Everything the JavaScript client's build and tests need.
+///
+/// # Errors
+/// As [`for_outside`].
+pub(crate) fn for_js() -> anyhow::Result<()> {
+    node()?;
+    packages(missing(FOR_JS))?;
+    // Its tests start the binary and the browser with what is in tests/lib.
+    npm_ci(&repository().join("tests"))?;
+    npm_ci(&repository().join("clients/js"))
 }
 
 /// Everything the PHP client's tests need.
@@ -81,6 +91,14 @@ pub(crate) fn for_conformance() -> anyhow::Result<PathBuf> {
         ]))?;
     }
     Ok(kosoku)
+}
+
+/// Installs what a folder's lock file names, unless that is there already.
+fn npm_ci(folder: &Path) -> anyhow::Result<()> {
+    if is_newer(&folder.join("node_modules/.package-lock.json"), &folder.join("package-lock.json")) {
+        return Ok(());
+    }
+    must(program("npm").arg("ci").current_dir(folder))
 }
 
 fn node() -> anyhow::Result<()> {

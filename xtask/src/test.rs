@@ -13,7 +13,8 @@ use crate::install;
 use crate::step::{cargo, must, program, repository, shown, target};
 use crate::tally::Tally;
 
-/// Runs all tests: Rust, the outside world (browser, PHP, sockets), the PHP client and WebSocket conformance.
+/// Runs all tests: Rust, the outside world (browser, PHP, sockets), the JavaScript and PHP clients, WebSocket
+/// conformance.
 ///
 /// Installs what they need by apt-get, npm and pip when it is missing. The last line is `N passed, N failed`.
 #[derive(Debug, Args)]
@@ -29,6 +30,8 @@ enum Suite {
     Rust,
     /// `node --test` over tests/: the real binary with sockets, Chromium and PHP.
     Outside,
+    /// clients/js: types, build, package checks, size, then Node.js and Chromium against the real binary.
+    Js,
     /// PHPUnit over clients/php, against the real binary.
     Php,
     /// The Autobahn cases against `doorbell echo`.
@@ -37,12 +40,13 @@ enum Suite {
 
 /// Runs the suites one after the other; a failed one does not stop the next.
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
-    let all = [Suite::Rust, Suite::Outside, Suite::Php, Suite::Conformance];
+    let all = [Suite::Rust, Suite::Outside, Suite::Js, Suite::Php, Suite::Conformance];
     let mut sum = Tally::default();
     for suite in all.into_iter().filter(|suite| args.only.is_none_or(|only| only == *suite)) {
         let tally = match suite {
             Suite::Rust => rust(),
             Suite::Outside => outside(),
+            Suite::Js => js(),
             Suite::Php => php(),
             Suite::Conformance => conformance(),
         };
@@ -73,7 +77,17 @@ fn rust() -> anyhow::Result<Tally> {
 
 fn outside() -> anyhow::Result<Tally> {
     install::for_outside()?;
-    node(&["seed", ".", "browser", "torture"], "outside", &[])
+    node(&repository().join("tests"), &["seed", ".", "browser", "torture"], "outside", &[])
+}
+
+fn js() -> anyhow::Result<Tally> {
+    install::for_js()?;
+    let package = repository().join("clients/js");
+    // A package that does not build, type-check or pack as it should fails before its tests run.
+    for script in ["typecheck", "build", "lint:package", "size"] {
+        must(program("npm").args(["run", "--silent", script]).current_dir(&package))?;
+    }
+    node(&package, &["test"], "js", &[])
 }
 
 fn php() -> anyhow::Result<Tally> {
@@ -93,37 +107,35 @@ fn php() -> anyhow::Result<Tally> {
 
 fn conformance() -> anyhow::Result<Tally> {
     let kosoku = install::for_conformance()?;
-    node(&["conformance"], "conformance", &[("KOSOKU_BIN", kosoku.as_os_str())])
+    node(&repository().join("tests"), &["conformance"], "conformance", &[("KOSOKU_BIN", kosoku.as_os_str())])
 }
 
-/// Runs the `*.test.js` files of some folders of `tests/`, one at a time: several of them want the whole machine.
-fn node(folders: &[&str], name: &str, environment: &[(&str, &OsStr)]) -> anyhow::Result<Tally> {
+/// Runs the `*.test.js` files of some folders of `tests`, one at a time: several of them want the whole machine.
+fn node(tests: &Path, folders: &[&str], name: &str, environment: &[(&str, &OsStr)]) -> anyhow::Result<Tally> {
     must(cargo().args(["build", "--package", "doorbell"]))?;
-    let tests = repository().join("tests");
     let report = target()?.join(format!("{name}.tap"));
     let mut command = program("node");
     command
-        .current_dir(&tests)
+        .current_dir(tests)
         .args(["--test", "--test-concurrency=1"])
         .args(["--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=tap"])
         .arg(format!("--test-reporter-destination={}", report.display()));
     for folder in folders {
-        command.args(test_files(&tests, folder)?);
+        command.args(test_files(tests, folder)?);
     }
     command.env("DOORBELL_BIN", target()?.join("debug/doorbell")).envs(environment.iter().copied());
-    println!("\n$ node --test tests/: {}", folders.join(" "));
+    println!("\n$ cd {}; node --test {}", tests.display(), folders.join(" "));
     let status = command.status().context("failed to start node")?;
     let report = fs::read_to_string(&report).with_context(|| format!("no report at {}", report.display()))?;
     Ok(Tally::of_tap(&report).with_status(status.success()))
 }
 
-/// The test files right in `folder`, in the order of their names, relative to `tests`.
+/// The test files right in `folder` of `tests`, in the order of their names, relative to `tests`.
 fn test_files(tests: &Path, folder: &str) -> anyhow::Result<Vec<PathBuf>> {
-    let entries =
-        fs::read_dir(tests.join(folder)).with_context(|| format!("failed to read tests/{folder}"))?;
+    let entries = fs::read_dir(tests.join(folder)).with_context(|| format!("failed to read {folder}"))?;
     let mut files = Vec::new();
     for entry in entries {
-        let name = entry.with_context(|| format!("failed to read tests/{folder}"))?.file_name();
+        let name = entry.with_context(|| format!("failed to read {folder}"))?.file_name();
         if name.to_string_lossy().ends_with(".test.js") {
             files.push(Path::new(folder).join(name));
         }
