@@ -20,16 +20,20 @@ after(async () => {
   await server?.stop();
 });
 
-/** The page of README.md, with its messages collected in place of logged. */
+/** The page of README.md, with its messages collected in place of logged, and a site that says it is `uid`'s. */
 async function readmePage(t, uid) {
   const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
-  const [, script] = readme.match(/```js\n(let place = null;[\s\S]*?)```/);
+  const [, file, script] = readme.match(/```html\n<script src="([^"]*)"><\/script>\n<script>\n([\s\S]*?)<\/script>/);
+  const here = (text) => text.replaceAll('https://push.example.com', `http://${server.public.address}`);
   const context = await browser.newContext();
   t.after(() => context.close());
   const page = await context.newPage();
-  await page.goto(`http://${server.public.address}/`);
+  await page.route('**/doorbell-token.php', (route) => route.fulfill({ body: uid }));
+  await page.goto(here('https://push.example.com/'));
   // Keeps hold of its sockets, so that the test can break one.
-  await page.evaluate(`window.got = []; window.sockets = []; window.WebSocket = class extends WebSocket { constructor(...a) { super(...a); sockets.push(this); } }; ${script.replace('console.log(message.data)', 'got.push(message.data)')}; wait(${JSON.stringify(uid)}); undefined`);
+  await page.evaluate('window.got = []; window.sockets = []; window.WebSocket = class extends WebSocket { constructor(...a) { super(...a); sockets.push(this); } }; undefined');
+  await page.addScriptTag({ url: here(file) });
+  await page.evaluate(`${here(script).replace('console.log(data)', 'got.push(data)')}; undefined`);
   await until('the page is bound', async () => await connectionsOf(server, uid) === 1);
   return page;
 }
