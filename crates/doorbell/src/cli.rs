@@ -20,6 +20,7 @@ Examples:
   doorbell --identity open                   a drop-in for the article's server, on loopback
   doorbell --config /etc/doorbell.toml       serve as configured
   doorbell push uid1 '{\"percent\":\"88%\"}'     ring uid1; exit 0 when a page got it
+  doorbell why m_64c840e09349f885f01137cf    what became of a message
   doorbell token uid1 --ttl 1h               a token with which a page may connect as uid1
   doorbell check-config                      all that is wrong with the configuration, at once
 
@@ -52,6 +53,8 @@ pub enum Command {
     Push(PushArgs),
     /// Push to every connection there is; prints how many it reached
     Broadcast(BroadcastArgs),
+    /// Say what became of a message, by the API of a running server
+    Why(WhyArgs),
     /// Mint a connection token and print it
     Token(TokenArgs),
     /// Say all that is wrong with the configuration, and where; opens no port
@@ -153,9 +156,9 @@ impl ServeArgs {
     }
 }
 
-/// How `push` and `broadcast` find and ask the server.
+/// How a command finds the running server and a key for it.
 #[derive(Debug, Clone, Default, Args)]
-pub struct AskArgs {
+pub struct ServerArgs {
     /// Where the configuration and the made keys are.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -165,6 +168,14 @@ pub struct AskArgs {
     /// A file with the API key [default: DOORBELL_API_KEY, else the configuration's, else the data directory's]
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+}
+
+/// How `push` and `broadcast` ask the server.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AskArgs {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// Send DATA as a string even when it is valid JSON
     #[arg(long)]
     pub string: bool,
@@ -199,6 +210,28 @@ pub struct BroadcastArgs {
     /// How to ask.
     #[command(flatten)]
     pub ask: AskArgs,
+}
+
+/// The arguments of `why`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Prints, for each uid the message was for, what happened when: accepted, held, written, acked, \
+    dropped.\nTimes are UTC.\n\n\
+    Exit codes: 0 a page has it, 1 none has or nothing is remembered of it, 2 could not ask, 64 usage or \
+    configuration error.\n\nExample:\n  doorbell why m_64c840e09349f885f01137cf --uid uid1"
+)]
+pub struct WhyArgs {
+    /// The message: the id in the answer to its push
+    pub id: String,
+    /// Only what became of it for this uid
+    #[arg(long)]
+    pub uid: Option<String>,
+    /// Print the server's answer, one JSON line
+    #[arg(long)]
+    pub json: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// The arguments of `token`.

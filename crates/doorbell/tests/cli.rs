@@ -348,6 +348,57 @@ fn serve_prints_where_it_listens_and_push_finds_its_key() {
     }
 }
 
+/// A page with an event stream, welcomed.
+fn page(served: &Served, uid: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(served.address("public")).expect("connects");
+    let ask = format!("GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {uid}\r\n\r\n");
+    stream.write_all(ask.as_bytes()).expect("writes");
+    let mut page = BufReader::new(stream);
+    let mut line = String::new();
+    while !line.starts_with("event: welcome") {
+        line.clear();
+        assert!(page.read_line(&mut line).expect("reads") > 0, "welcomed");
+    }
+    page
+}
+
+#[test]
+fn why_tells_what_became_of_a_message() {
+    let home = Home::new();
+    let served = home.serve(&[&ANYWHERE[..], &["--identity", "open", "--data-dir", "d"]].concat());
+    let api = served.address("api").to_string();
+    let ask = |arguments: &[&str]| home.run(&[arguments, &["--api", &api, "--data-dir", "d"]].concat());
+    let push = |uid: &str| {
+        let answer: serde_json::Value =
+            serde_json::from_str(&ask(&["push", uid, "hello"]).stdout).expect("JSON");
+        answer["id"].as_str().expect("an id").to_owned()
+    };
+
+    let held = push("nobody");
+    let ran = ask(&["why", &held]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    for expected in [&*format!("{held} to nobody, number "), "accepted", "held", "so: it waits for the page"]
+    {
+        assert!(ran.stdout.contains(expected), "{expected}: {}", ran.stdout);
+    }
+
+    let _page = page(&served, "u");
+    let written = push("u");
+    let ran = ask(&["why", &written, "--uid", "u"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for expected in ["Z  ", "written to c_", "so: the page was sent it and has not said that it handled it"] {
+        assert!(ran.stdout.contains(expected), "{expected}: {}", ran.stdout);
+    }
+    let ran = ask(&["why", &written, "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(answer["trails"][0]["steps"][1]["step"], "written");
+
+    let ran = ask(&["why", "m_0/../x"]);
+    assert_eq!((ran.code, ran.stdout.contains("nothing is remembered")), (Some(1), true), "{ran:?}");
+    assert_eq!(ask(&["why", ""]).code, Some(64));
+    assert_eq!(home.run(&["why", &held, "--api", "127.0.0.1:1", "--data-dir", "d"]).code, Some(2));
+}
+
 #[test]
 fn a_taken_port_is_a_failure_that_names_it() {
     let home = Home::new();

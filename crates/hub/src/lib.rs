@@ -1,8 +1,8 @@
 //! Who is connected, and where a message goes.
 //!
-//! Four ideas, a file each: the [`Hub`] is the registry of uids and groups and does the fan-out; a mailbox is what one
+//! Five ideas, a file each: the [`Hub`] is the registry of uids and groups and does the fan-out; a mailbox is what one
 //! uid was sent lately; an [`Outbound`] is what waits for one connection; a [`Message`] is encoded once a dialect and
-//! shared by all who must queue it.
+//! shared by all who must queue it; the [`Trail`] remembers what became of it.
 //! The crate knows no socket, no HTTP and no clock: a connection is whatever implements [`Outbox`], a socket whatever
 //! implements [`Sink`]. That is what lets the registry be tested with a million connections and the outbound queue
 //! under every interleaving (`tests/`).
@@ -16,6 +16,7 @@ mod message;
 mod outbound;
 mod presence;
 mod registry;
+mod trail;
 
 pub use groups::GroupError;
 pub use mailbox::{Now, Retention};
@@ -23,3 +24,4 @@ pub use message::{Body, Encoding, Message};
 pub use outbound::{Bound, Flushed, Outbound, Promised, Sent, Sink};
 pub use presence::{Transition, Transitions};
 pub use registry::{BindError, CatchUp, Delivered, Greeting, Hub, Outbox, Post};
+pub use trail::{Followed, Mark, Reason, Step, Trail};

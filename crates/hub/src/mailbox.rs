@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Body, Message};
+use crate::{Body, Mark, Message, Reason, Step, Trail};
 
 /// Milliseconds since some moment all callers share. The hub has no clock of its own.
 pub type Now = u64;
@@ -44,7 +44,7 @@ impl Default for Retention {
 }
 
 /// What a message costs a mailbox beyond its bytes.
-const OVERHEAD: usize = 96;
+const OVERHEAD: usize = 104;
 
 #[derive(Debug)]
 pub(crate) struct Mailbox {
@@ -66,6 +66,7 @@ pub(crate) struct Kept {
     /// Where the plain payload differs from `data`: a string is sent as itself.
     frame: Arc<[u8]>,
     expires: Now,
+    mark: Mark,
     /// Some connection took it.
     pub(crate) written: bool,
 }
@@ -73,12 +74,21 @@ pub(crate) struct Kept {
 impl Kept {
     pub(crate) fn new(seq: u64, message: &Message<'_>, body: Body<'_>, expires: Now, written: bool) -> Self {
         let frame = message.share(crate::Encoding::Plain);
-        Self { seq, id: body.id.into(), data: body.data.into(), frame, expires, written }
+        let mark = message.mark();
+        Self { seq, id: body.id.into(), data: body.data.into(), frame, expires, mark, written }
     }
 
     /// The message again, with its old number.
     pub(crate) fn message<'a>(&'a self, epoch: &'a str) -> Message<'a> {
         Message::with_body(&self.frame, Body { id: &self.id, data: &self.data, epoch }, self.seq)
+            .marked(self.mark)
+    }
+
+    /// Says so when it goes and nobody was sent it.
+    fn lose(&self, reason: Reason, trail: &Trail, now: Now) {
+        if !self.written {
+            trail.note(self.mark, Step::Dropped { connection: None, reason }, now);
+        }
     }
 
     fn size(&self) -> usize {
@@ -101,13 +111,13 @@ impl Mailbox {
     }
 
     /// Keeps a message within the bounds, at the cost of the oldest.
-    pub(crate) fn keep(&mut self, kept: Kept, retention: &Retention) -> Change {
+    pub(crate) fn keep(&mut self, kept: Kept, retention: &Retention, trail: &Trail, now: Now) -> Change {
         let added = kept.size();
         self.bytes += added;
         self.kept.push_back(kept);
         let mut change = Change { added, ..Change::default() };
         while self.kept.len() > retention.messages || self.bytes > retention.bytes {
-            self.give_up_oldest(&mut change);
+            self.give_up_oldest(&mut change, trail, now);
         }
         change
     }
@@ -120,7 +130,7 @@ impl Mailbox {
 
     /// Gives up what is too old. A message somebody was sent is only forgotten; the floor rises all the same, because
     /// another page may not have had it.
-    pub(crate) fn expire(&mut self, now: Now) -> Change {
+    pub(crate) fn expire(&mut self, now: Now, trail: &Trail) -> Change {
         let mut change = Change::default();
         if self.kept.iter().all(|kept| kept.expires > now) {
             return change;
@@ -135,6 +145,7 @@ impl Mailbox {
             bytes -= kept.size();
             change.freed += kept.size();
             change.lost += usize::from(!kept.written);
+            kept.lose(Reason::Expired, trail, now);
             false
         });
         self.bytes = bytes;
@@ -142,20 +153,21 @@ impl Mailbox {
     }
 
     /// Gives up half of what it keeps, the older half, for the sake of all.
-    pub(crate) fn halve(&mut self) -> Change {
+    pub(crate) fn halve(&mut self, trail: &Trail, now: Now) -> Change {
         let mut change = Change::default();
         for _ in 0..self.kept.len().div_ceil(2) {
-            self.give_up_oldest(&mut change);
+            self.give_up_oldest(&mut change, trail, now);
         }
         change
     }
 
-    fn give_up_oldest(&mut self, change: &mut Change) {
+    fn give_up_oldest(&mut self, change: &mut Change, trail: &Trail, now: Now) {
         if let Some(oldest) = self.kept.pop_front() {
             self.floor = self.floor.max(oldest.seq);
             self.bytes -= oldest.size();
             change.freed += oldest.size();
             change.lost += usize::from(!oldest.written);
+            oldest.lose(Reason::Evicted, trail, now);
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use doorbell_protocol::envelope::{write_event, write_message};
 use doorbell_protocol::frame::{Opcode, encode};
 
+use crate::Mark;
+
 /// How a connection wants its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
@@ -33,6 +35,7 @@ pub struct Message<'a> {
     body: Body<'a>,
     /// The message's number in its uid's sequence; 0 for none.
     seq: u64,
+    mark: Mark,
     text: OnceCell<Arc<[u8]>>,
     envelope: OnceCell<Arc<[u8]>>,
     event: OnceCell<Arc<[u8]>>,
@@ -64,6 +67,7 @@ impl<'a> Message<'a> {
             shared: OnceCell::new(),
             body,
             seq,
+            mark: Mark::NONE,
             text: OnceCell::new(),
             envelope: OnceCell::new(),
             event: OnceCell::new(),
@@ -74,6 +78,19 @@ impl<'a> Message<'a> {
     #[must_use]
     pub const fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// The same message, followed.
+    #[must_use]
+    pub(crate) const fn marked(mut self, mark: Mark) -> Self {
+        self.mark = mark;
+        self
+    }
+
+    /// What its trail calls it.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        self.mark
     }
 
     /// The bytes to write.

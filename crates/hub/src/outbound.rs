@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crate::{Encoding, Message};
+use crate::{Encoding, Mark, Message};
 
 /// Where bytes go: a non-blocking socket.
 pub trait Sink {
@@ -54,7 +54,7 @@ pub enum Sent {
 }
 
 /// What a flush left behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flushed {
     /// Nothing waits.
     Drained,
@@ -65,10 +65,12 @@ pub enum Flushed {
 }
 
 /// What had been promised and was then given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Promised {
     /// Messages of which at least one byte was unsent.
     pub messages: usize,
+    /// Of those, the ones that are followed.
+    pub marks: Vec<Mark>,
 }
 
 /// The outgoing side of one connection. See the module's header.
@@ -81,13 +83,27 @@ pub struct Outbound {
 
 #[derive(Debug, Default)]
 struct Queue {
-    frames: VecDeque<Arc<[u8]>>,
+    frames: VecDeque<Waiting>,
     /// Bytes of the first frame that the socket already has.
     sent: usize,
     /// Unsent bytes of all frames.
     bytes: usize,
     /// The last frame is a farewell ([`Outbound::finish`]) and no message.
     farewell: bool,
+}
+
+/// A frame that waits, and whose it is in the trail.
+#[derive(Debug)]
+struct Waiting {
+    frame: Arc<[u8]>,
+    mark: Mark,
+}
+
+impl Waiting {
+    /// Bytes that are no message of the hub's.
+    fn unmarked(bytes: &[u8]) -> Self {
+        Self { frame: Arc::from(bytes), mark: Mark::NONE }
+    }
 }
 
 impl Outbound {
@@ -126,7 +142,7 @@ impl Outbound {
                 return Sent::Full;
             }
             queue.bytes += size;
-            queue.frames.push_back(message.share(encoding));
+            queue.frames.push_back(Waiting { frame: message.share(encoding), mark: message.mark() });
             return Sent::Written;
         }
         let frame = message.frame(encoding);
@@ -135,8 +151,8 @@ impl Outbound {
             Ok(sent) => {
                 let frame = message.share(encoding);
                 let bytes = frame.len() - sent;
-                self.queue =
-                    Some(Box::new(Queue { frames: VecDeque::from([frame]), sent, bytes, farewell: false }));
+                let frames = VecDeque::from([Waiting { frame, mark: message.mark() }]);
+                self.queue = Some(Box::new(Queue { frames, sent, bytes, farewell: false }));
                 Sent::Written
             }
             Err(_) => {
@@ -151,7 +167,7 @@ impl Outbound {
         if !self.finished && !bytes.is_empty() {
             let queue = self.queue.get_or_insert_default();
             queue.bytes += bytes.len();
-            queue.frames.push_back(Arc::from(bytes));
+            queue.frames.push_back(Waiting::unmarked(bytes));
         }
     }
 
@@ -162,9 +178,9 @@ impl Outbound {
         while let Some(queue) = &mut self.queue {
             let mut parts = [io::IoSlice::new(&[]); GATHER];
             let mut used = 0;
-            for (part, frame) in parts.iter_mut().zip(&queue.frames) {
+            for (part, waiting) in parts.iter_mut().zip(&queue.frames) {
                 let skip = if used == 0 { queue.sent } else { 0 };
-                *part = io::IoSlice::new(&frame[skip..]);
+                *part = io::IoSlice::new(&waiting.frame[skip..]);
                 used += 1;
             }
             match sink.write_vectored(&parts[..used]) {
@@ -193,9 +209,8 @@ impl Outbound {
         match &mut self.queue {
             Some(queue) => {
                 let keep = usize::from(queue.sent > 0);
-                let promised = Promised { messages: queue.frames.len() - keep };
-                queue.frames.truncate(keep);
-                queue.bytes = queue.frames.front().map_or(0, |frame| frame.len() - queue.sent);
+                let promised = Promised::of(queue.frames.drain(keep..));
+                queue.bytes = queue.frames.front().map_or(0, |waiting| waiting.frame.len() - queue.sent);
                 queue.append_farewell(farewell);
                 promised
             }
@@ -242,8 +257,8 @@ impl Outbound {
 impl Queue {
     fn advance(&mut self, mut sent: usize) {
         self.bytes -= sent;
-        while let Some(frame) = self.frames.front() {
-            let rest = frame.len() - self.sent;
+        while let Some(waiting) = self.frames.front() {
+            let rest = waiting.frame.len() - self.sent;
             if sent < rest {
                 self.sent += sent;
                 return;
@@ -258,12 +273,23 @@ impl Queue {
         if !farewell.is_empty() {
             self.bytes += farewell.len();
             self.farewell = true;
-            self.frames.push_back(Arc::from(farewell));
+            self.frames.push_back(Waiting::unmarked(farewell));
         }
     }
 
-    fn promised(&self) -> Promised {
-        Promised { messages: self.frames.len() - usize::from(self.farewell) }
+    fn promised(mut self) -> Promised {
+        if self.farewell {
+            self.frames.pop_back();
+        }
+        Promised::of(self.frames.into_iter())
+    }
+}
+
+impl Promised {
+    fn of(given_up: impl ExactSizeIterator<Item = Waiting>) -> Self {
+        let messages = given_up.len();
+        let marks = given_up.map(|waiting| waiting.mark).filter(|mark| *mark != Mark::NONE).collect();
+        Self { messages, marks }
     }
 }
 

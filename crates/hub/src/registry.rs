@@ -21,7 +21,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use crate::groups::Groups;
 use crate::mailbox::{Change, Kept, Mailbox};
 use crate::presence::{Noted, Transitions};
-use crate::{Body, GroupError, Message, Now, Retention, Sent};
+use crate::{Body, GroupError, Mark, Message, Now, Retention, Sent, Step, Trail};
 
 /// A power of two. Look-ups hold a lock for tens of nanoseconds: 64 keep any number of cores from meeting there.
 const SHARDS: usize = 64;
@@ -38,6 +38,11 @@ pub trait Outbox: Send + Sync + 'static {
     /// delivery since. `None` for one that cannot.
     fn seen(&self) -> Option<u64> {
         None
+    }
+
+    /// What the trail calls it.
+    fn number(&self) -> u64 {
+        0
     }
 }
 
@@ -127,6 +132,7 @@ pub struct Hub<O> {
     /// Whether transitions are noted.
     watched: AtomicBool,
     groups: Groups,
+    trail: Trail,
 }
 
 #[derive(Debug)]
@@ -190,7 +196,14 @@ impl<O: Outbox> Hub<O> {
             users: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
             groups: Groups::default(),
+            trail: Trail::default(),
         }
+    }
+
+    /// What became of messages. Until it is given memory it follows none.
+    #[must_use]
+    pub const fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// The name of this hub's memory, to which its numbers belong.
@@ -246,7 +259,7 @@ impl<O: Outbox> Hub<O> {
             if mailbox.dropped {
                 continue;
             }
-            let expired = mailbox.expire(now);
+            let expired = mailbox.expire(now, &self.trail);
             self.account(expired);
             let asked = match catch_up {
                 CatchUp::After(seq) if (mailbox.floor..=mailbox.last).contains(&seq) => Some(seq),
@@ -263,8 +276,11 @@ impl<O: Outbox> Hub<O> {
             }
             for kept in mailbox.kept() {
                 let missed = after.map_or(!kept.written, |after| kept.seq > after);
-                if missed && connection.deliver(&kept.message(&self.epoch)) == Sent::Written {
-                    kept.written = true;
+                if missed {
+                    let message = kept.message(&self.epoch);
+                    let sent = connection.deliver(&message);
+                    self.trail.note_sent(&message, connection.number(), sent, now);
+                    kept.written |= sent == Sent::Written;
                 }
             }
             mailbox.touch(now, &self.retention.read());
@@ -360,7 +376,7 @@ impl<O: Outbox> Hub<O> {
                 let (floor, last) = others.unwrap_or((seen, horizon));
                 self.make_mailbox(&mut shard, hash, uid, (floor.min(seen), last.max(seen)), now);
                 drop(shard);
-                self.relieve();
+                self.relieve(now);
             }
         }
         true
@@ -378,9 +394,19 @@ impl<O: Outbox> Hub<O> {
                     Some(mailbox) => mailbox,
                     None if post.ttl.is_zero() && !sequenced => {
                         drop(shard);
-                        // The common case: nobody can resume and nothing is kept, so nothing is numbered.
-                        let Some(user) = user else { return Delivered::default() };
-                        return user.deliver(&Message::with_body(post.frame, post.body, 0));
+                        // The common case: nobody can resume and nothing is kept, so nothing is numbered. What has
+                        // no name then has nothing by which anyone could ask for its trail.
+                        let mark = if post.body.id.is_empty() {
+                            Mark::NONE
+                        } else {
+                            self.trail.follow(post.body.id, uid, 0, now)
+                        };
+                        let Some(user) = user else {
+                            self.trail.note(mark, Step::ABSENT, now);
+                            return Delivered::default();
+                        };
+                        let message = Message::with_body(post.frame, post.body, 0).marked(mark);
+                        return user.deliver(&message, &self.trail, now);
                     }
                     None => {
                         let Ok(owned) = Uid::new(uid) else { return Delivered::default() };
@@ -396,7 +422,7 @@ impl<O: Outbox> Hub<O> {
             }
             break self.push_into(&mut mailbox, hash, uid, post, now);
         };
-        self.relieve();
+        self.relieve(now);
         delivered
     }
 
@@ -412,19 +438,27 @@ impl<O: Outbox> Hub<O> {
         let retention = *self.retention.read();
         mailbox.touch(now, &retention);
         mailbox.last += 1;
-        let message = Message::with_body(post.frame, post.body, mailbox.last);
+        let mark = self.trail.follow(post.body.id, uid, mailbox.last, now);
+        let message = Message::with_body(post.frame, post.body, mailbox.last).marked(mark);
         let user = self.locate(uid).1.lock().user(hash, uid);
-        let mut delivered = user.map_or_else(Delivered::default, |user| user.deliver(&message));
+        let mut delivered =
+            user.map_or_else(Delivered::default, |user| user.deliver(&message, &self.trail, now));
         delivered.seq = mailbox.last;
         if !post.ttl.is_zero() {
             let ttl = u64::try_from(post.ttl.as_millis()).unwrap_or(u64::MAX);
             let written = delivered.written > 0;
             let kept = Kept::new(mailbox.last, &message, post.body, now.saturating_add(ttl), written);
-            let (mut change, expired) = (mailbox.keep(kept, &retention), mailbox.expire(now));
+            if !written {
+                self.trail.note(mark, Step::Held, now);
+            }
+            let mut change = mailbox.keep(kept, &retention, &self.trail, now);
+            let expired = mailbox.expire(now, &self.trail);
             change.freed += expired.freed;
             change.lost += expired.lost;
             self.account(change);
             delivered.held = usize::from(!written);
+        } else if delivered.connections == 0 {
+            self.trail.note(mark, Step::ABSENT, now);
         }
         delivered
     }
@@ -456,7 +490,7 @@ impl<O: Outbox> Hub<O> {
             };
             for (uid, mailbox) in all {
                 let mut mailbox = mailbox.lock();
-                let change = mailbox.expire(now);
+                let change = mailbox.expire(now, &self.trail);
                 self.account(change);
                 if mailbox.is_idle(now) {
                     self.drop_mailbox(&mut mailbox, &uid);
@@ -482,7 +516,7 @@ impl<O: Outbox> Hub<O> {
 
     /// Brings the memory of all mailboxes back within its bound. Fair: of a handful of mailboxes looked at, the
     /// largest gives up its older half, so that one hoarder cannot push out everyone else.
-    fn relieve(&self) {
+    fn relieve(&self, now: Now) {
         const HANDFUL: usize = 8;
         let bound = self.retention.read().memory;
         let mut fruitless = 0;
@@ -500,7 +534,7 @@ impl<O: Outbox> Hub<O> {
                 continue;
             };
             let mut mailbox = mailbox.lock();
-            let change = mailbox.halve();
+            let change = mailbox.halve(&self.trail, now);
             if change.freed == 0 {
                 self.drop_mailbox(&mut mailbox, uid);
             }
@@ -541,7 +575,7 @@ impl<O: Outbox> Hub<O> {
         for shard in &self.shards {
             users.extend(shard.lock().users.iter().map(User::share));
             for user in users.drain(..) {
-                delivered += user.deliver(message);
+                delivered += user.deliver(message, &self.trail, 0);
             }
         }
         delivered
@@ -700,7 +734,7 @@ impl<O: Outbox> User<O> {
         }
     }
 
-    fn deliver(&self, message: &Message<'_>) -> Delivered {
+    fn deliver(&self, message: &Message<'_>, trail: &Trail, now: Now) -> Delivered {
         let _in_order = match self {
             Self::One(_) => None,
             Self::Many(many) => Some(many.order.lock()),
@@ -708,7 +742,9 @@ impl<O: Outbox> User<O> {
         let connections = self.connections();
         let mut delivered = Delivered { connections: connections.len(), ..Delivered::default() };
         for connection in connections {
-            if connection.deliver(message) == Sent::Written {
+            let sent = connection.deliver(message);
+            trail.note_sent(message, connection.number(), sent, now);
+            if sent == Sent::Written {
                 delivered.written += 1;
                 delivered.sequenced += usize::from(connection.seen().is_some());
             }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use doorbell_hub::{Hub, Now};
+use doorbell_hub::{Hub, Now, Promised, Reason, Step};
 use doorbell_protocol::Uid;
 use doorbell_protocol::close::CloseCode;
 use tokio::sync::mpsc;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::acks::Acks;
 use crate::admission::Addresses;
 use crate::http::Remembered;
-use crate::io::{Connection, Directory};
+use crate::io::{Connection, ConnectionId, Directory};
 use crate::metrics::Metrics;
 use crate::policy::{Identity, Policy};
 use crate::revocation::{Proof, Revocations, Revoke, TooManyRevocations};
@@ -43,6 +43,7 @@ pub(crate) struct Context {
     /// Tells backends what happens.
     pub(crate) webhooks: Webhooks,
     started: Instant,
+    started_at: SystemTime,
     /// Set once, when the server begins to stop.
     draining: AtomicBool,
 }
@@ -51,6 +52,7 @@ impl Context {
     pub(crate) fn new(policy: Policy) -> Self {
         let hub = Hub::new();
         hub.retain(policy.retention);
+        hub.trail().set_memory(policy.trail_memory);
         Self {
             hub,
             directory: OnceLock::new(),
@@ -60,6 +62,7 @@ impl Context {
             tickets: Tickets::default(),
             webhooks: Webhooks::default(),
             started: Instant::now(),
+            started_at: SystemTime::now(),
             metrics: Metrics::default(),
             policy: ArcSwap::from_pointee(policy),
             addresses: Addresses::default(),
@@ -71,6 +74,33 @@ impl Context {
     /// Milliseconds since the start: the hub's idea of time.
     pub(crate) fn now(&self) -> Now {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What the hub calls `now`, in milliseconds since the Unix epoch. Stepping the clock does not move it.
+    pub(crate) fn unix_ms(&self, now: Now) -> u64 {
+        let started = self.started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        u64::try_from(started).unwrap_or(u64::MAX).saturating_add(now)
+    }
+
+    /// Takes note that a connection of `uid` has acknowledged every message after `from`, up to `to`.
+    pub(crate) fn acked(&self, uid: &Uid, connection: ConnectionId, (from, to): (u64, u64)) {
+        self.acks.note(uid, from, to);
+        self.hub.trail().acked(uid, connection.as_u64(), (from, to), self.now());
+    }
+
+    /// Takes note that a long-poll of `uid` asks for what comes after `seq`.
+    pub(crate) fn polled(&self, uid: &Uid, seq: u64) {
+        self.acks.note_poll(uid, seq);
+        self.hub.trail().acked(uid, 0, (0, seq), self.now());
+    }
+
+    /// Counts what a connection was promised and then not sent, and notes it in the trail of each.
+    pub(crate) fn given_up(&self, connection: ConnectionId, promised: &Promised, reason: Reason) {
+        self.metrics.dropped(reason.name(), promised.messages);
+        let step = Step::Dropped { connection: Some(connection.as_u64()), reason };
+        for mark in &promised.marks {
+            self.hub.trail().note(*mark, step, self.now());
+        }
     }
 
     /// Whom a credential names, as things stand.

@@ -77,6 +77,9 @@ pub(crate) struct Metrics {
     /// Set, not counted, from what the hub has counted.
     pub(crate) mailbox_lost: Gauge,
     pub(crate) revocations: Gauge,
+    pub(crate) trail_bytes: Gauge,
+    /// Set, not counted, from what the hub has counted.
+    pub(crate) trail_overwritten: Gauge,
     pub(crate) broadcasts: Counter,
     /// Messages that reached a socket or a bounded queue.
     pub(crate) written: Counter,
@@ -136,6 +139,14 @@ impl Default for Metrics {
         );
         let revocations = Gauge::default();
         registry.register("revocations", "Revocations of tokens that are remembered", revocations.clone());
+        let trail_bytes = Gauge::default();
+        registry.register("trail_bytes", "Memory of what became of messages", trail_bytes.clone());
+        let trail_overwritten = Gauge::default();
+        registry.register(
+            "trail_overwritten",
+            "Messages whose trail made room for newer ones",
+            trail_overwritten.clone(),
+        );
         let broadcasts = Counter::default();
         registry.register("broadcasts", "Broadcasts asked for", broadcasts.clone());
         let written = Counter::default();
@@ -164,6 +175,8 @@ impl Default for Metrics {
             mailbox_bytes,
             mailbox_lost,
             revocations,
+            trail_bytes,
+            trail_overwritten,
             broadcasts,
             written,
             webhooks,

@@ -24,6 +24,8 @@ pub(crate) struct Policy {
     /// How long a push waits that does not say.
     pub(crate) ttl: Duration,
     pub(crate) retention: Retention,
+    /// Bytes for what became of messages.
+    pub(crate) trail_memory: usize,
     /// How long tokens live at most.
     pub(crate) max_lifetime: Duration,
     /// How long a uid is away before it is said to be.
@@ -58,6 +60,7 @@ impl Policy {
                 memory: settings.mailbox.memory,
                 idle: settings.mailbox.ttl,
             },
+            trail_memory: settings.trail.memory,
             max_lifetime: settings.tokens.max_lifetime,
             offline_after: settings.webhooks.offline_after,
         })
@@ -75,6 +78,7 @@ impl Policy {
             hold: Duration::ZERO,
             ttl: Duration::ZERO,
             retention: Retention::default(),
+            trail_memory: 0,
             max_lifetime: Duration::ZERO,
             offline_after: Duration::ZERO,
         }

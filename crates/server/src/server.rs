@@ -167,6 +167,7 @@ impl Server {
             running.io.loops().reload(&policy);
         }
         self.context.hub.retain(policy.retention);
+        self.context.hub.trail().set_memory(policy.trail_memory);
         self.context.policy.store(policy);
         self.settings = settings;
         Ok(report)
@@ -360,6 +361,7 @@ fn compare(old: &Settings, new: &Settings) -> ReloadReport {
         ("text.hold", old.text.hold != new.text.hold, true),
         ("mailbox", old.mailbox != new.mailbox, true),
         ("webhooks", webhooks(old) != webhooks(new), true),
+        ("trail", old.trail != new.trail, true),
         ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits), true),
         ("public.listen", old.public.listen != new.public.listen, false),
         ("text.listen", old.text.listen != new.text.listen, false),

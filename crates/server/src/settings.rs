@@ -25,6 +25,8 @@ pub struct Settings {
     pub mailbox: Mailbox,
     /// What backends are told unasked.
     pub webhooks: Webhooks,
+    /// What is remembered of what became of messages.
+    pub trail: Trail,
     /// Every bound.
     pub limits: Limits,
     /// When set, a plain GET of `/` on the public listener answers with the demonstration page.
@@ -246,6 +248,19 @@ impl Default for Webhooks {
             queue_bytes: 16 * 1024 * 1024,
             offline_after: Duration::from_secs(3),
         }
+    }
+}
+
+/// `[trail]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trail {
+    /// Bytes for the steps of the latest messages; 0 remembers none.
+    pub memory: usize,
+}
+
+impl Default for Trail {
+    fn default() -> Self {
+        Self { memory: 16 * 1024 * 1024 }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Asks a running server's HTTP API: one request on one connection, within a deadline. Shared by `push` and
-//! `broadcast`.
+//! Asks a running server's HTTP API: one request on one connection, within a deadline. Shared by `push`, `broadcast`
+//! and `why`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,13 +10,14 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::http::request::Builder;
 use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 
 use crate::bounded::{SECRET_FILE_BYTES, read_text, text_of};
-use crate::cli::AskArgs;
+use crate::cli::{AskArgs, ServerArgs};
 use crate::config::{Config, Environment, Overrides, check_secret, load};
 use crate::data_dir::API_KEY_FILE;
 use crate::exit::Failure;
@@ -25,11 +26,18 @@ use crate::exit::Failure;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The longest DATA read from stdin, in bytes; the API's own default is the same.
 const DATA_BYTES: u64 = 1024 * 1024;
-/// The longest answer read, in bytes.
-const ANSWER_BYTES: usize = 1024 * 1024;
+/// The longest answer read, in bytes: that of a message with a long trail.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-/// What the server answered to a request it carried out: one line of JSON.
+/// What the server answered.
 pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+}
+
+/// What the server answered to a push it carried out: one line of JSON.
+#[derive(Debug)]
+pub(crate) struct Delivery {
     /// As it came, without its line ending.
     pub(crate) text: String,
     /// To how many connections it was written.
@@ -44,7 +52,7 @@ pub(crate) struct Asking {
 
 impl Asking {
     /// Finds the server and a key for it.
-    pub(crate) fn new(args: &AskArgs, environment: &Environment) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &ServerArgs, environment: &Environment) -> Result<Self, Failure> {
         let config = load(&args.place.sources(environment, Overrides::default()))?;
         let key = find_key(args, &config, environment).map_err(Failure::CouldNotAsk)?;
         Ok(Self { address: reachable(args.api.unwrap_or(config.settings.api.listen)), key })
@@ -52,6 +60,15 @@ impl Asking {
 
     /// Posts a JSON body and waits for the answer.
     pub(crate) fn post(&self, path: &str, body: String) -> Result<Answer, Failure> {
+        self.ask(Request::post(path).header(CONTENT_TYPE, "application/json"), body)
+    }
+
+    /// Asks for what is at a path.
+    pub(crate) fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.ask(Request::get(path), String::new())
+    }
+
+    fn ask(&self, request: Builder, body: String) -> Result<Answer, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -59,14 +76,14 @@ impl Asking {
             .map_err(Failure::CouldNotAsk)?;
         runtime
             .block_on(async {
-                tokio::time::timeout(DEADLINE, self.exchange(path, body))
+                tokio::time::timeout(DEADLINE, self.exchange(request, body))
                     .await
                     .with_context(|| format!("{} did not answer within {DEADLINE:?}", self.address))?
             })
             .map_err(Failure::CouldNotAsk)
     }
 
-    async fn exchange(&self, path: &str, body: String) -> anyhow::Result<Answer> {
+    async fn exchange(&self, request: Builder, body: String) -> anyhow::Result<Answer> {
         let stream = TcpStream::connect(self.address).await.with_context(|| {
             format!("no server at {}: start `doorbell`, or name its API with --api ADDR", self.address)
         })?;
@@ -76,10 +93,9 @@ impl Asking {
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", self.key.expose_secret()))
             .context("the API key is not visible ASCII")?;
         bearer.set_sensitive(true);
-        let request = Request::post(path)
+        let request = request
             .header(HOST, self.address.to_string())
             .header(AUTHORIZATION, bearer)
-            .header(CONTENT_TYPE, "application/json")
             .body(Full::<Bytes>::from(body))
             .context("cannot build the request")?;
         let answer = async {
@@ -88,7 +104,7 @@ impl Asking {
             let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
             let body =
                 body.map_err(|error| anyhow::anyhow!(error)).context("the answer broke off")?.to_bytes();
-            understand(status.as_u16(), &body)
+            Ok(Answer { status: status.as_u16(), body })
         };
         // The connection must be driven while the request waits; it ends with this future, so nothing is left running.
         tokio::pin!(answer);
@@ -122,7 +138,7 @@ pub(crate) fn data(args: &AskArgs, data: &str) -> Result<Box<RawValue>, Failure>
 }
 
 /// The first key there is: the file named, the environment's, the configuration's, the data directory's.
-fn find_key(args: &AskArgs, config: &Config, environment: &Environment) -> anyhow::Result<SecretString> {
+fn find_key(args: &ServerArgs, config: &Config, environment: &Environment) -> anyhow::Result<SecretString> {
     if let Some(path) = &args.key_file {
         let text =
             read_text(path, SECRET_FILE_BYTES).with_context(|| format!("cannot read {}", path.display()))?;
@@ -158,23 +174,44 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn understand(status: u16, body: &[u8]) -> anyhow::Result<Answer> {
-    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let field = |name: &str| json.as_ref().and_then(|json| json.get(name));
-    if (200..300).contains(&status) {
-        let written = field("written").and_then(serde_json::Value::as_u64);
-        let written = written.context("an answer without `written`: is this Doorbell's API?")?;
-        return Ok(Answer { text: String::from_utf8_lossy(body).trim().to_owned(), written });
+impl Answer {
+    /// Reads the answer to a push or a broadcast.
+    pub(crate) fn delivery(&self) -> Result<Delivery, Failure> {
+        let json = self.accepted().map_err(Failure::CouldNotAsk)?;
+        let written = json.get("written").and_then(serde_json::Value::as_u64);
+        let written = written
+            .context("an answer without `written`: is this Doorbell's API?")
+            .map_err(Failure::CouldNotAsk)?;
+        Ok(Delivery { text: self.text(), written })
     }
-    let said = |name| field(name).and_then(serde_json::Value::as_str);
-    let why: String =
-        said("detail").or_else(|| said("title")).unwrap_or("no reason given").chars().take(300).collect();
-    match status {
-        401 | 403 => bail!(
-            "the server refused the key ({why}): use the key of that server, by --key-file FILE or DOORBELL_API_KEY"
-        ),
-        404 => bail!("no such call there ({why}): name the api listener with --api ADDR"),
-        _ => bail!("the server answered {status}: {why}"),
+
+    /// The body, without its line ending.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).trim().to_owned()
+    }
+
+    /// The last part of a problem's type.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let problem: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        Some(problem.get("type")?.as_str()?.strip_prefix("urn:doorbell:")?.to_owned())
+    }
+
+    /// The body of a success; of anything else, what the server said.
+    pub(crate) fn accepted(&self) -> anyhow::Result<serde_json::Value> {
+        let json: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
+        if (200..300).contains(&self.status) {
+            return json.context("an answer that is no JSON: is this Doorbell's API?");
+        }
+        let said = |name| json.as_ref().and_then(|json| json.get(name)).and_then(serde_json::Value::as_str);
+        let why: String =
+            said("detail").or_else(|| said("title")).unwrap_or("no reason given").chars().take(300).collect();
+        match self.status {
+            401 | 403 => bail!(
+                "the server refused the key ({why}): use the key of that server, by --key-file FILE or DOORBELL_API_KEY"
+            ),
+            404 => bail!("no such call there ({why}): name the api listener with --api ADDR"),
+            status => bail!("the server answered {status}: {why}"),
+        }
     }
 }
 
@@ -206,16 +243,20 @@ mod tests {
 
     #[test]
     fn answers_and_refusals_are_told_apart() {
-        let answer = understand(200, b"{\"written\":2}\n").expect("an answer");
-        assert_eq!((answer.text.as_str(), answer.written), ("{\"written\":2}", 2));
+        let answer = |status, body: &'static [u8]| Answer { status, body: Bytes::from_static(body) };
+        let Ok(delivery) = answer(200, b"{\"written\":2}\n").delivery() else { panic!("an answer") };
+        assert_eq!((delivery.text.as_str(), delivery.written), ("{\"written\":2}", 2));
         for (status, body, expected) in [
             (200, &b"<html>"[..], "is this Doorbell"),
+            (200, b"{}", "is this Doorbell"),
             (401, b"{\"title\":\"who are you\"}", "refused the key (who are you)"),
             (404, b"", "--api ADDR"),
             (413, b"{\"title\":\"t\",\"detail\":\"too long\"}", "answered 413: too long"),
         ] {
-            let error = understand(status, body).err().expect("an error").to_string();
-            assert!(error.contains(expected), "{error}");
+            let Err(Failure::CouldNotAsk(error)) = answer(status, body).delivery() else {
+                panic!("an error")
+            };
+            assert!(error.to_string().contains(expected), "{error}");
         }
     }
 

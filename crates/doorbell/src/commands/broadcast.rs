@@ -19,11 +19,11 @@ struct Broadcast<'a> {
 }
 
 pub(crate) fn run(args: &BroadcastArgs, environment: &Environment) -> Result<ExitCode, Failure> {
-    let asking = Asking::new(&args.ask, environment)?;
+    let asking = Asking::new(&args.ask.server, environment)?;
     let data = data(&args.ask, &args.data)?;
     let body = serde_json::to_string(&Broadcast { data: &data })
         .context("cannot write the request")
         .map_err(Failure::Usage)?;
-    print_line(&asking.post("/v1/broadcast", body)?.text);
+    print_line(&asking.post("/v1/broadcast", body)?.delivery()?.text);
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ mod push;
 mod running;
 mod serve;
 mod token;
+mod why;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ pub(crate) fn run(cli: Cli, program: &str, environment: &Environment) -> Result<
         Command::Demo(args) => demo::run(&args, program, environment),
         Command::Push(args) => push::run(&args, environment),
         Command::Broadcast(args) => broadcast::run(&args, environment),
+        Command::Why(args) => why::run(&args, environment),
         Command::Token(args) => token::run(&args, environment),
         Command::CheckConfig(args) => check_config::run(&args, environment),
         Command::Echo(args) => echo::run(&args),

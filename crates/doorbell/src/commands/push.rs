@@ -22,12 +22,12 @@ struct Push<'a> {
 
 pub(crate) fn run(args: &PushArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     let uid = Uid::new(&args.uid).context("not a uid").map_err(Failure::Usage)?;
-    let asking = Asking::new(&args.ask, environment)?;
+    let asking = Asking::new(&args.ask.server, environment)?;
     let data = data(&args.ask, &args.data)?;
     let body = serde_json::to_string(&Push { uid: uid.as_str(), data: &data })
         .context("cannot write the request")
         .map_err(Failure::Usage)?;
-    let answer = asking.post("/v1/push", body)?;
+    let answer = asking.post("/v1/push", body)?.delivery()?;
     print_line(&answer.text);
     Ok(if answer.written > 0 { ExitCode::SUCCESS } else { ExitCode::from(NOBODY) })
 }

@@ -317,6 +317,12 @@ pub(crate) static KEYS: &[Key] = &[
         set: |c, v, e| put(&mut c.settings.webhooks.queue_bytes, v.size(64 * KIB..=KIB * MIB, e)),
     },
     Key {
+        name: "trail.memory",
+        shown: Default("\"16MiB\""),
+        doc: "Bytes for what became of the latest messages, up to 1GiB: about 250 for a message to one connection. 0 remembers nothing.",
+        set: |c, v, e| put(&mut c.settings.trail.memory, v.size(0..=KIB * MIB, e)),
+    },
+    Key {
         name: "limits.connections_per_ip",
         shown: Default("1000"),
         doc: "Open public connections from one address; IPv6 addresses count by their /64.",

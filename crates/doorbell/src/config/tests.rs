@@ -154,7 +154,7 @@ fn every_other_message_names_what_would_be_right() {
         ("public = 1", "1:1: `public` is a section: write [public] on a line of its own"),
         (
             "[zzzzzzzzz]",
-            "1:2: unknown section `[zzzzzzzzz]`; there are: public, text, api, tokens, mailbox, webhooks, limits, log",
+            "1:2: unknown section `[zzzzzzzzz]`; there are: public, text, api, tokens, mailbox, webhooks, trail, limits, log",
         ),
         ("login.rotate = \"30s\"", "section `[login]` is not in this version"),
         ("limits.origins = []", "1:8: unknown key `limits.origins`; did you mean `public.origins`?"),

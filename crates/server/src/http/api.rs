@@ -7,6 +7,7 @@
 //! | `GET /v1/users/{uid}` | who is there, on what, since when |
 //! | `DELETE /v1/users/{uid}/connections` | closes them with 3501 |
 //! | `POST /v1/users/{uid}/revoke` | ends tokens before their time, and the connections that came with them |
+//! | `GET /v1/messages/{id}` | what became of a message |
 //! | `GET /v1/connections`, `DELETE /v1/connections/{id}` | the list of all, closes one with 3501 |
 //! | `POST /v1/connections/{id}/bind` | says who a waiting page is |
 //! | `POST /v1/tokens` | mints a connection token |
@@ -35,7 +36,7 @@ use utoipa_axum::routes;
 use super::connections::{self, Kicked, OneConnection};
 use super::problem::{Members, Problem, read_json, settle};
 use super::push::{self, Payload, any_json, message_id, present};
-use super::{docs, openapi, tokens};
+use super::{docs, messages, openapi, tokens};
 use crate::context::Context;
 use crate::metrics::Listener;
 
@@ -63,6 +64,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(user))
         .routes(routes!(kick))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(messages::trail))
         .routes(routes!(connections::list))
         .routes(routes!(connections::close))
         .routes(routes!(connections::bind))
@@ -221,6 +223,9 @@ async fn metrics(State(context): State<App>) -> Response {
     context.metrics.bound.set(gauge(context.hub.connections()));
     context.metrics.users.set(gauge(context.hub.users()));
     context.metrics.revocations.set(gauge(context.revocations.count()));
+    let trail = context.hub.trail();
+    context.metrics.trail_bytes.set(gauge(trail.bytes()));
+    context.metrics.trail_overwritten.set(i64::try_from(trail.overwritten()).unwrap_or(i64::MAX));
     context.metrics.mailboxes.set(gauge(context.hub.mailboxes()));
     context.metrics.mailbox_bytes.set(gauge(context.hub.mailbox_bytes()));
     context.metrics.mailbox_lost.set(i64::try_from(context.hub.lost()).unwrap_or(i64::MAX));

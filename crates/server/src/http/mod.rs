@@ -7,6 +7,7 @@ mod client;
 mod connections;
 mod demo;
 mod docs;
+mod messages;
 mod openapi;
 mod page;
 mod problem;

@@ -96,9 +96,9 @@ async fn ack(State(public): State<Public>, headers: HeaderMap, body: Body) -> Re
         if connection.dialect == Dialect::Events
             && meant
             && connection.seen().is_some()
-            && let Some((from, to)) = connection.acknowledge(ack.seq)
+            && let Some(range) = connection.acknowledge(ack.seq)
         {
-            context.acks.note(&uid, from, to);
+            context.acked(&uid, connection.id(), range);
         }
     }
     Ok(StatusCode::NO_CONTENT)

@@ -55,9 +55,14 @@ impl ConnectionId {
         u32::from_be_bytes([0, a, b, c]) as usize
     }
 
-    /// For comparisons: the order is that of nothing in particular, but always the same.
+    /// The whole of it as a number, for comparisons and for the hub's trail.
     pub(crate) const fn as_u64(self) -> u64 {
         self.0
+    }
+
+    /// What [`ConnectionId::as_u64`] gave.
+    pub(crate) const fn from_u64(number: u64) -> Self {
+        Self(number)
     }
 }
 
@@ -289,7 +294,7 @@ impl Connection {
         }
         let promised = finish(&mut outbound, &Socket(&self.socket), &farewell);
         drop(outbound);
-        self.home.count_closed(code, promised);
+        self.home.count_closed(self.id, code, &promised);
         self.home.closing(self.id);
     }
 
@@ -356,6 +361,10 @@ impl Outbox for Connection {
             Sent::Closed => {}
         }
         sent
+    }
+
+    fn number(&self) -> u64 {
+        self.id.as_u64()
     }
 
     fn seen(&self) -> Option<u64> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
-use doorbell_hub::{Bound, Flushed, Outbox as _, Promised};
+use doorbell_hub::{Bound, Flushed, Outbox as _, Promised, Reason};
 use doorbell_protocol::Uid;
 use doorbell_protocol::close::CloseCode;
 use mio::event::Event;
@@ -156,9 +156,9 @@ impl LoopHandle {
         self.context.metrics.refused(Listener::Public, "too_slow");
     }
 
-    pub(super) fn count_closed(&self, code: CloseCode, promised: Promised) {
+    pub(super) fn count_closed(&self, id: ConnectionId, code: CloseCode, promised: &Promised) {
         self.context.metrics.closed(code.0);
-        self.context.metrics.dropped("too_slow", promised.messages);
+        self.context.given_up(id, promised, Reason::TooSlow);
     }
 
     /// The name of the memory that messages' numbers belong to.
@@ -401,7 +401,7 @@ impl EventLoop {
                 }
                 Flushed::Blocked => {}
                 Flushed::Failed(promised) => {
-                    self.context.metrics.dropped("connection_lost", promised.messages);
+                    self.context.given_up(slot.connection.id, &promised, Reason::ConnectionLost);
                     self.remove(token);
                     return;
                 }
@@ -480,7 +480,7 @@ impl EventLoop {
             self.context.hub.unbind(connection, self.tools.now_ms);
         }
         let promised = connection.abandon();
-        self.context.metrics.dropped("connection_lost", promised.messages);
+        self.context.given_up(connection.id, &promised, Reason::ConnectionLost);
         self.tools.open(slot.listener).dec();
         self.part(connection.counted.then_some(connection.address));
         if self.slots.is_empty() {

@@ -121,8 +121,8 @@ pub(super) fn hear(
     match envelope::read(text).map_err(|_| unclear())? {
         FromPage::Hello { token, resume } => hello(connection, token, resume, standing, expires, tools)?,
         FromPage::Ack { seq } => {
-            if let (Some(uid), Some((from, to))) = (connection.uid(), connection.acknowledge(seq)) {
-                tools.context.acks.note(uid, from, to);
+            if let (Some(uid), Some(range)) = (connection.uid(), connection.acknowledge(seq)) {
+                tools.context.acked(uid, connection.id(), range);
             }
         }
         FromPage::Ping => {

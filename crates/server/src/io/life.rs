@@ -454,9 +454,9 @@ impl Slot {
             connection.poll = is_poll.then(|| Box::new(Poll::new(allow_origin)));
         }
         let place = catch_up(resume.as_ref(), tools);
-        if let (true, Some((uid, position))) = (is_poll, Some(&uid).zip(resume)) {
+        if let (true, CatchUp::After(seq)) = (is_poll, place) {
             // Asking from there says that what came before has arrived.
-            tools.context.acks.note_poll(uid, position.seq);
+            tools.context.polled(&uid, seq);
         }
         if !is_poll {
             self.connection.send(&head, unbounded());
