@@ -222,6 +222,8 @@ pub struct Attempt {
     pub cookie: Option<(Digest, CookieRule)>,
     /// The web origin that asked, for a page.
     pub web_origin: Option<Box<str>>,
+    /// The server's address as the browser knows it, without a slash at its end: where the QR code leads.
+    pub base: Box<str>,
     /// Whose visitors log in.
     pub client: Box<str>,
     /// Where the code is for.

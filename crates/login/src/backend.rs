@@ -69,7 +69,7 @@ pub enum RedeemError {
     Invalid,
     /// It was fetched before. Somebody has what they should not have, so what came of it is ended.
     #[error("the result was fetched before; what came of it is ended")]
-    Reused(LoginId),
+    Reused(Box<Attempt>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -108,17 +108,24 @@ impl<S: Store> Logins<S> {
             Err(Refusal::WrongState(state)) => Err(RedeemError::Pending(state)),
             Err(Refusal::Over(State::Consumed)) => {
                 let attempt = self.find(key, now).await.map_err(|_| RedeemError::Invalid)?;
-                self.revoke(attempt.id, Who::Backend, now).await.map_err(|refusal| match refusal {
+                let ended = self.revoke(attempt.id, Who::Backend, now).await;
+                let ended = ended.map_err(|refusal| match refusal {
                     Refusal::Store(error) => RedeemError::Store(error),
                     _ => RedeemError::Invalid,
                 })?;
-                Err(RedeemError::Reused(attempt.id))
+                Err(RedeemError::Reused(Box::new(Attempt::clone(&ended))))
             }
             Err(Refusal::Over(State::Expired)) => Err(RedeemError::Expired),
             Err(Refusal::Over(_)) => Err(RedeemError::Denied),
             Err(Refusal::Store(error)) => Err(RedeemError::Store(error)),
             Err(_) => Err(RedeemError::Invalid),
         }
+    }
+
+    /// The name of the login with this device code.
+    pub async fn named(&self, device_code: &str) -> Option<LoginId> {
+        let device = Token::parse(device_code)?.digest();
+        self.store.find(Key::Device(device)).await.ok().flatten().map(|attempt| attempt.id)
     }
 
     /// Whether a client polls the token endpoint faster than it was told to; each time adds five seconds to its pause

@@ -16,6 +16,8 @@ use crate::view::View;
 pub struct Begin<'a> {
     /// Whose visitor logs in.
     pub client: &'a Client,
+    /// The server's address as the browser knows it, without a slash at its end: where the QR code leads.
+    pub base: &'a str,
     /// The computer.
     pub computer: Origin,
     /// Whether its address counts towards no limit.
@@ -155,6 +157,7 @@ impl<S: Store> Logins<S> {
                 device: device_code.digest(),
                 cookie: cookie.map(|(cookie, rule)| (cookie.digest(), rule)),
                 web_origin: web_origin.map(Into::into),
+                base: begin.base.into(),
                 client: client.id.as_str().into(),
                 redirect_uri: redirect_uri.map(Into::into),
                 challenge,

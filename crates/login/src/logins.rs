@@ -12,13 +12,14 @@ use crate::guesses::Guesses;
 use crate::rules::Rules;
 use crate::secret::{Keys, LoginId, Random};
 use crate::store::{Key, Replaced, Store, StoreError};
+use crate::view::View;
 use crate::wheel::Wheel;
 
 /// Is told of every step after it is in force.
 pub trait Observer: Send + Sync {
-    /// `attempt` has taken `step`. Called by whoever took it, so it must not wait; two steps of one login may be told
-    /// in the wrong order, which their versions show.
-    fn stepped(&self, attempt: &Arc<Attempt>, step: Step);
+    /// `attempt` has taken `step`, and `view` makes what its page is to be shown. Called by whoever took the step, so it
+    /// must not wait; two steps of one login may be told in the wrong order, which their versions show.
+    fn stepped(&self, attempt: &Arc<Attempt>, step: Step, view: &dyn Fn() -> View);
 }
 
 /// See the module's header.
@@ -169,12 +170,13 @@ impl<S: Store> Logins<S> {
         if next.state.is_final() && !before.state.is_final() {
             self.crowd.leave(next.computer.address, !next.counted);
         }
-        self.observer.stepped(&next, step);
+        self.observe(&next, step);
         Ok(Some(next))
     }
 
     pub(crate) fn observe(&self, attempt: &Arc<Attempt>, step: Step) {
-        self.observer.stepped(attempt, step);
+        let now = attempt.audit.last().map_or(attempt.created, |record| record.at);
+        self.observer.stepped(attempt, step, &|| self.view(attempt, now));
     }
 
     /// The clock's work: ends what is overdue, forgets what is over, changes QR tokens, gives up on pages that are gone.

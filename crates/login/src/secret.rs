@@ -93,6 +93,21 @@ impl Digest {
         bytes.try_into().ok().map(Self)
     }
 
+    /// Reads 64 hexadecimal digits.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let digits = text.as_bytes();
+        let mut bytes = [0; 32];
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = hex(pair[0])? << 4 | hex(pair[1])?;
+        }
+        Some(Self(bytes))
+    }
+
     /// Whether this is the digest of `text`.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {

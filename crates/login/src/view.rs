@@ -16,6 +16,8 @@ pub struct View {
     pub version: u64,
     /// Milliseconds until the state ends by itself; 0 once it has.
     pub expires_in_ms: u64,
+    /// The server's address as the browser knows it.
+    pub base: String,
     /// The token of the QR code; while pending.
     pub qr: Option<Token>,
     /// The typed code; while pending.
@@ -42,6 +44,7 @@ impl View {
             state: attempt.state,
             version: attempt.version,
             expires_in_ms: if attempt.state.is_final() { 0 } else { attempt.deadline.saturating_sub(now) },
+            base: attempt.base.as_ref().into(),
             qr: pending.then(|| keys.qr(id, attempt.rotation)),
             user_code: pending.then(|| keys.user_code(id, attempt.user_code.1)),
             rotate_in_ms: pending.then(|| attempt.rotation_due(rules).saturating_sub(now)),

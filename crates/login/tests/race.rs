@@ -85,7 +85,7 @@ fn one_of_a_hundred_parallel_redemptions_succeeds_and_the_others_end_what_it_gav
                             assert_eq!(redeemed.identity, person(0));
                             good.fetch_add(1, Ordering::Relaxed);
                         }
-                        Err(RedeemError::Reused(id)) => assert_eq!(id, begun.view.login),
+                        Err(RedeemError::Reused(ended)) => assert_eq!(ended.id, begun.view.login),
                         Err(other) => panic!("{other:?}"),
                     }
                 });

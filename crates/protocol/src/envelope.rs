@@ -29,6 +29,11 @@ pub enum FromPage {
         /// A message's number.
         seq: u64,
     },
+    /// Wants to be told how a login goes.
+    LoginWatch {
+        /// The login's secret.
+        device_code: String,
+    },
     /// Wants a pong.
     Ping,
     /// A type this version does not know.
@@ -51,6 +56,7 @@ struct Wire {
     token: Option<String>,
     resume: Option<Position>,
     seq: Option<u64>,
+    device_code: Option<String>,
 }
 
 /// Reads one envelope.
@@ -58,11 +64,14 @@ struct Wire {
 /// # Errors
 /// Not a JSON object with a `type`, or a known field of the wrong type; the text says which.
 pub fn read(text: &[u8]) -> Result<FromPage, String> {
-    let Wire { kind, token, resume, seq } =
+    let Wire { kind, token, resume, seq, device_code } =
         serde_json::from_slice(text).map_err(|error| format!("not a doorbell.v1 message: {error}"))?;
     match kind.as_str() {
         "hello" => Ok(FromPage::Hello { token, resume }),
         "ack" => seq.map(|seq| FromPage::Ack { seq }).ok_or_else(|| "an ack needs a seq".to_owned()),
+        "login.watch" => device_code
+            .map(|device_code| FromPage::LoginWatch { device_code })
+            .ok_or_else(|| "a login.watch needs a device_code".to_owned()),
         "ping" => Ok(FromPage::Ping),
         _ => Ok(FromPage::Unknown),
     }
@@ -175,6 +184,7 @@ mod tests {
                 },
             ),
             (r#"{"seq":7,"type":"ack"}"#, FromPage::Ack { seq: 7 }),
+            (r#"{"type":"login.watch","device_code":"d"}"#, FromPage::LoginWatch { device_code: "d".into() }),
             (r#"{"type":"ping"}"#, FromPage::Ping),
             (r#"{"type":"dance","seq":-1.5}"#, FromPage::Unknown),
         ] {
@@ -184,7 +194,16 @@ mod tests {
                 assert_eq!(read(text.as_bytes()), Ok(expected), "{text}");
             }
         }
-        for text in ["", "x", "[]", "{}", r#"{"type":1}"#, r#"{"type":"ack"}"#, "\u{feff}{}"] {
+        for text in [
+            "",
+            "x",
+            "[]",
+            "{}",
+            r#"{"type":1}"#,
+            r#"{"type":"ack"}"#,
+            r#"{"type":"login.watch"}"#,
+            "\u{feff}{}",
+        ] {
             assert!(read(text.as_bytes()).is_err(), "{text}");
         }
     }

@@ -15,6 +15,7 @@ use crate::acks::Acks;
 use crate::admission::Addresses;
 use crate::http::Remembered;
 use crate::io::{Connection, ConnectionId, Directory};
+use crate::login::Service;
 use crate::metrics::Metrics;
 use crate::policy::{Identity, Policy};
 use crate::revocation::{Proof, Revocations, Revoke, TooManyRevocations};
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) acks: Acks,
     /// Tokens that stop working before their end.
     pub(crate) revocations: Revocations,
+    /// Pages that log in by scanning; unset where nothing serves them.
+    pub(crate) login: OnceLock<Arc<Service>>,
     /// Credentials on loan to addresses.
     pub(crate) tickets: Tickets,
     /// What was answered to pushes that may be repeated.
@@ -57,6 +60,7 @@ impl Context {
             hub,
             directory: OnceLock::new(),
             revocations: Revocations::default(),
+            login: OnceLock::new(),
             acks: Acks::default(),
             remembered: Remembered::default(),
             tickets: Tickets::default(),
@@ -182,6 +186,8 @@ pub(crate) fn unix_seconds(now: SystemTime) -> u64 {
 #[derive(Debug)]
 pub(crate) struct HttpConnection {
     pub(crate) socket: TcpStream,
+    /// Who speaks, by a PROXY header where a trusted proxy sent one.
+    pub(crate) peer: IpAddr,
     /// What was read of it already: a complete request head and what came with it.
     pub(crate) read: Vec<u8>,
     /// Counts the connection towards its address until dropped.

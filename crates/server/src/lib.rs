@@ -9,16 +9,19 @@
 //! | `policy`, `upgrade`, `origin`, `client_address`, `admission` | the rules both apply |
 //! | `revocation`, `tickets`, `acks` | what is remembered about tokens, and who waits for acknowledgements |
 //! | [`webhooks`] | what backends are told unasked |
+//! | `login` | the pages that log in by scanning: who watches, what they are told, the providers |
 //! | `metrics` | what `/metrics` shows |
 
 mod acks;
 mod admission;
 mod client_address;
 mod context;
+mod cookies;
 mod descriptors;
 mod http;
 pub mod identity;
 mod io;
+mod login;
 mod metrics;
 mod origin;
 mod policy;

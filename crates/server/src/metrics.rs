@@ -59,6 +59,42 @@ struct ByReason {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStep {
+    step: &'static str,
+}
+
+/// What counts logins; cheap to share.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LoginMetrics {
+    steps: Family<ByStep, Counter>,
+    refused: Family<ByReason, Counter>,
+    /// Set, not counted, when somebody asks.
+    pub(crate) under_way: Gauge,
+}
+
+impl LoginMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("logins", "Steps that logins have taken", metrics.steps.clone());
+        registry.register(
+            "logins_refused",
+            "Requests for logins refused, by reason",
+            metrics.refused.clone(),
+        );
+        registry.register("logins_under_way", "Logins that have not ended", metrics.under_way.clone());
+        metrics
+    }
+
+    pub(crate) fn stepped(&self, step: doorbell_login::Step) {
+        self.steps.get_or_create(&ByStep { step: step.name() }).inc();
+    }
+
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ByReason { reason }).inc();
+    }
+}
+
 /// Every counter and gauge of one server. Cheap to share; no globals, so that servers in one process do not mix.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -70,6 +106,7 @@ pub(crate) struct Metrics {
     pushes: Family<Pushing, Counter>,
     dropped: Family<ByReason, Counter>,
     accept_failures: Counter,
+    pub(crate) login: LoginMetrics,
     pub(crate) bound: Gauge,
     pub(crate) users: Gauge,
     pub(crate) mailboxes: Gauge,
@@ -123,6 +160,7 @@ impl Default for Metrics {
             "Times the system had no descriptor or memory for a new connection",
             accept_failures.clone(),
         );
+        let login = LoginMetrics::register(&mut registry);
         let bound = Gauge::default();
         registry.register("bound_connections", "Connections that have named their uid", bound.clone());
         let users = Gauge::default();
@@ -169,6 +207,7 @@ impl Default for Metrics {
             pushes,
             dropped,
             accept_failures,
+            login,
             bound,
             users,
             mailboxes,

@@ -46,12 +46,25 @@ impl OriginPolicy {
         if !matches!(scheme, "http" | "https") {
             return false;
         }
-        let own = host.and_then(|host| std::str::from_utf8(host).ok()).is_some_and(|host| {
-            let host = host.to_ascii_lowercase();
-            without_default_port(scheme, authority) == without_default_port(scheme, &host)
-        });
-        own || (self.development && is_loopback(authority))
+        is_host(scheme, authority, host) || (self.development && is_loopback(authority))
     }
+}
+
+/// Whether an origin is that of the very host it speaks to.
+pub(crate) fn is_own(origin: &[u8], host: Option<&[u8]>) -> bool {
+    let Ok(origin) = std::str::from_utf8(origin) else { return false };
+    let origin = origin.to_ascii_lowercase();
+    origin
+        .split_once("://")
+        .filter(|(scheme, _)| matches!(*scheme, "http" | "https"))
+        .is_some_and(|(scheme, authority)| is_host(scheme, authority, host))
+}
+
+fn is_host(scheme: &str, authority: &str, host: Option<&[u8]>) -> bool {
+    host.and_then(|host| std::str::from_utf8(host).ok()).is_some_and(|host| {
+        let host = host.to_ascii_lowercase();
+        without_default_port(scheme, authority) == without_default_port(scheme, &host)
+    })
 }
 
 fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {

@@ -15,9 +15,10 @@ use crate::http::DemoAddresses;
 use crate::http::{Public, Tasks, api_router, serve_api, serve_public};
 use crate::identity::TokenKeyError;
 use crate::io::{Io, Role};
+use crate::login::Service;
 use crate::metrics::Listener;
 use crate::policy::Policy;
-use crate::settings::{IdentityMode, Limits, Settings};
+use crate::settings::{IdentityMode, Limits, ProviderSettings, Settings};
 use crate::webhooks::{WebhooksError, note_presence, watch_presence};
 
 /// Connections the system may hold for us before they are accepted; it takes less when its own limit is lower.
@@ -48,6 +49,12 @@ pub enum StartError {
     /// Webhooks cannot be sent as the settings say.
     #[error("set up webhooks")]
     Webhooks(#[from] WebhooksError),
+    /// The logins' rules contradict each other.
+    #[error("use [login]")]
+    Login(#[from] doorbell_login::RulesError),
+    /// The system gives no randomness.
+    #[error(transparent)]
+    Random(#[from] doorbell_login::NoRandomness),
     /// A thread or an epoll set cannot be made.
     #[error("start the server's threads")]
     Threads(#[from] io::Error),
@@ -108,6 +115,7 @@ impl Server {
     /// [`StartError`]; nothing is left behind.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         refuse_unsafe(&settings)?;
+        settings.login.rules.check()?;
         let context = Arc::new(Context::new(Policy::new(&settings)?));
         let public = listen("public", settings.public.listen)?;
         let text = listen("text", settings.text.listen)?;
@@ -121,8 +129,10 @@ impl Server {
         let tasks = Tasks::default();
         let listeners = vec![(public, Listener::Public, Role::Page), (text, Listener::Text, Role::Page)];
         let (sender, receiver) = tokio::sync::mpsc::channel(HTTP_BACKLOG);
-        // A context is new here, so nothing has set it.
+        let service = Service::new(&settings, &context, runtime.handle().clone())?;
+        // A context is new here, so nothing has set them.
         let _ = context.http.set(sender);
+        let _ = context.login.set(Arc::new(service));
         let budget = Budget::take();
         let io = Io::start(&context, listeners, budget.connections)?;
         let demo = settings.demo.clone();
@@ -133,6 +143,7 @@ impl Server {
         let api = tokio::net::TcpListener::from_std(api)?;
         let router = api_router(Arc::clone(&context));
         tasks.tracker.spawn(serve_api(api, router, Arc::clone(&context), tasks.clone(), budget.api));
+        tasks.tracker.spawn(Service::keep_time(Arc::clone(&context), tasks.clone()));
         tasks.tracker.spawn(sweep_mailboxes(Arc::clone(&context), tasks.clone()));
         let watching = CancellationToken::new();
         let watcher = runtime.spawn(watch_presence(Arc::clone(&context), watching.clone()));
@@ -158,6 +169,7 @@ impl Server {
         here.text.listen = self.addresses.text;
         here.api.listen = self.addresses.api;
         refuse_unsafe(&here)?;
+        settings.login.rules.check()?;
         let policy = Arc::new(Policy::new(&settings)?);
         let report = compare(&self.settings, &settings);
         if let Some(running) = &self.running {
@@ -169,6 +181,9 @@ impl Server {
         self.context.hub.retain(policy.retention);
         self.context.hub.trail().set_memory(policy.trail_memory);
         self.context.policy.store(policy);
+        if let Some(service) = self.context.login.get() {
+            service.adopt(&settings);
+        }
         self.settings = settings;
         Ok(report)
     }
@@ -351,7 +366,23 @@ fn compare(old: &Settings, new: &Settings) -> ReloadReport {
         // The secret does not show in the other's `Debug`.
         (secret(&webhooks.secret), format!("{webhooks:?}"))
     };
+    let providers = |settings: &Settings| -> Vec<_> {
+        let one = |provider: &ProviderSettings| {
+            let ProviderSettings { name, kind, appid, api_base, .. } = provider;
+            let secrets = [
+                secret(&provider.secret),
+                secret(&provider.token),
+                secret(&provider.encoding_aes_key),
+                secret(&provider.previous_encoding_aes_key),
+            ];
+            (name.clone(), kind.clone(), appid.clone(), api_base.clone(), secrets)
+        };
+        settings.providers.iter().map(one).collect()
+    };
     let checks = [
+        ("public.url", old.public.url != new.public.url, true),
+        ("login", format!("{:?}", old.login) != format!("{:?}", new.login), true),
+        ("providers", providers(old) != providers(new), true),
         ("public.origins", old.public.origins != new.public.origins, true),
         ("public.trusted_proxies", old.public.trusted_proxies != new.public.trusted_proxies, true),
         ("public.identity", old.public.identity != new.public.identity, true),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use doorbell_server::identity::TokenKeys;
-use doorbell_server::settings::{ApiKey, IdentityMode, TokenAlgorithm};
+use doorbell_server::settings::{ApiKey, Digest, IdentityMode, TokenAlgorithm};
 use doorbell_server::webhooks;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -40,11 +40,44 @@ pub(crate) fn finish(config: &mut Config, files: Files, errors: &mut Errors) {
         errors.push(&config.place("tokens.algorithm"), message);
     }
     read_secrets(config, files, errors);
+    logins(config, files, errors);
 }
 
 /// Whether only this machine reaches an address, by the server's own rule.
 pub(crate) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().is_loopback()
+}
+
+/// Clients and providers, and what their rules say together.
+fn logins(config: &mut Config, files: Files, errors: &mut Errors) {
+    for entry in &config.clients {
+        let mut client = entry.client.clone();
+        if let Some(secret) = &entry.secret {
+            // A file that is not read leaves a client that cannot be authenticated, not one that need not be.
+            let read = read_secret(secret, files, &entry.place, errors);
+            let text = read.as_ref().map_or("", |secret| secret.expose_secret());
+            client.secret = Some(Digest::of(text));
+        }
+        config.settings.login.rules.clients.push(client);
+    }
+    if let Err(error) = config.settings.login.rules.check() {
+        errors.push(&config.place("login.wrong_codes"), error.to_string());
+    }
+    let on_loopback = is_loopback(config.settings.public.listen);
+    for entry in &config.providers {
+        let mut provider = entry.provider.clone();
+        let mut read = |secret: &Option<Secret>| {
+            secret.as_ref().and_then(|secret| read_secret(secret, files, &entry.place, errors))
+        };
+        provider.secret = read(&entry.secret);
+        provider.token = read(&entry.token);
+        provider.encoding_aes_key = read(&entry.encoding_aes_key);
+        provider.previous_encoding_aes_key = read(&entry.previous_encoding_aes_key);
+        if provider.kind == "demo" && !on_loopback {
+            errors.push(&entry.place, "a provider of kind \"demo\" lets anyone be anyone: only on loopback");
+        }
+        config.settings.providers.push(provider);
+    }
 }
 
 fn one_port_each(config: &Config, errors: &mut Errors) {

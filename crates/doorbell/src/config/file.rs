@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::Config;
 use super::api_keys;
 use super::error::{Errors, Place};
+use super::logins;
 use super::nearest::nearest;
 use super::table::{self, KEYS, LATER};
 use super::value::{Raw, Value};
@@ -28,6 +29,10 @@ pub(crate) fn apply(config: &mut Config, name: &str, text: &str, errors: &mut Er
     for (section, value) in document.get_ref() {
         let place = source.place(section.span().start);
         let section = section.get_ref().as_ref();
+        if section == "providers" {
+            logins::providers(config, &source, &place, value, errors);
+            continue;
+        }
         if !table::sections().contains(&section) {
             errors.push(&place, unknown_section(section));
             continue;
@@ -41,6 +46,8 @@ pub(crate) fn apply(config: &mut Config, name: &str, text: &str, errors: &mut Er
             let name = format!("{section}.{}", key.get_ref());
             if name == "api.keys" {
                 api_keys::apply(config, &source, &place, value, errors);
+            } else if name == "login.clients" {
+                logins::clients(config, &source, &place, value, errors);
             } else if let Some(key) = table::find(&name) {
                 config.apply(key, &source.value(value), errors);
             } else {
@@ -84,7 +91,7 @@ pub(crate) fn unknown_key(name: &str) -> String {
     if LATER.contains(&name) {
         return format!("`{name}` is not in this version");
     }
-    let known = KEYS.iter().map(|key| key.name).chain(["api.keys"]);
+    let known = KEYS.iter().map(|key| key.name).chain(["api.keys", "login.clients"]);
     let leaf = name.rsplit('.').next().unwrap_or(name);
     let elsewhere = || KEYS.iter().map(|key| key.name).find(|known| known.rsplit('.').next() == Some(leaf));
     match nearest(name, known).or_else(elsewhere) {
@@ -98,7 +105,10 @@ fn unknown_section(name: &str) -> String {
         return format!("section `[{name}]` is not in this version");
     }
     let leaf = |known: &&str| known.rsplit('.').next() == Some(name);
-    match (nearest(name, table::sections()), KEYS.iter().map(|key| key.name).find(leaf)) {
+    match (
+        nearest(name, table::sections().into_iter().chain(["providers"])),
+        KEYS.iter().map(|key| key.name).find(leaf),
+    ) {
         (Some(near), _) => format!("unknown section `[{}]`; did you mean `[{near}]`?", clip(name)),
         (None, Some(near)) => format!("unknown key `{name}`; did you mean `{near}`?"),
         (None, None) => {

@@ -9,6 +9,7 @@ mod check;
 mod environment;
 mod error;
 mod file;
+mod logins;
 mod nearest;
 mod reference;
 mod table;
@@ -31,6 +32,7 @@ pub(crate) use value::{GOOD_SECRET_BYTES, check_secret, parse_duration};
 
 use api_keys::KeyEntry;
 use error::Errors;
+use logins::{ClientEntry, ProviderEntry};
 use table::Key;
 use value::Value;
 
@@ -48,6 +50,8 @@ pub struct Config {
     token_key: Option<Secret>,
     webhook_secret: Option<Secret>,
     api_keys: Vec<KeyEntry>,
+    clients: Vec<ClientEntry>,
+    providers: Vec<ProviderEntry>,
     places: BTreeMap<&'static str, Place>,
 }
 

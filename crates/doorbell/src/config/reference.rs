@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::{API_KEY_FIELDS, KEYS, Shown, sections};
+use super::table::{API_KEY_FIELDS, CLIENT_FIELDS, KEYS, PROVIDER_FIELDS, Shown, sections};
 
 const HEAD: &str = "\
 Doorbell's configuration: every key, with its default. A key behind `#` has none, or one that its text explains.
@@ -38,18 +38,28 @@ pub fn text() -> String {
             }
         }
         if section == "api" {
-            comment(
-                &mut page,
-                "As many of these as there are backends, so that each can be taken back alone:",
-            );
-            page.push_str("# [[api.keys]]\n");
-            for (name, example, doc) in API_KEY_FIELDS {
-                comment(&mut page, doc);
-                let _ = writeln!(page, "# {name} = {example}");
-            }
+            let doc = "As many of these as there are backends, so that each can be taken back alone:";
+            tables(&mut page, doc, "[[api.keys]]", API_KEY_FIELDS);
+        }
+        if section == "login" {
+            let doc = "As many of these as there are sites whose visitors log in:";
+            tables(&mut page, doc, "[[login.clients]]", CLIENT_FIELDS);
+            page.push('\n');
+            let doc = "As many of these as there are ways to know who a phone's owner is. The name of the section is in the \
+                       callback's address, /v1/callback/<name>, and in identities:";
+            tables(&mut page, doc, "[providers.demo]", PROVIDER_FIELDS);
         }
     }
     page
+}
+
+fn tables(page: &mut String, doc: &str, heading: &str, fields: &[(&str, &str, &str)]) {
+    comment(page, doc);
+    let _ = writeln!(page, "# {heading}");
+    for (name, example, doc) in fields {
+        comment(page, doc);
+        let _ = writeln!(page, "# {name} = {example}");
+    }
 }
 
 fn comment(page: &mut String, text: &str) {

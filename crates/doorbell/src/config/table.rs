@@ -63,7 +63,7 @@ pub(crate) fn sections() -> Vec<&'static str> {
 
 /// Sections and keys that the documentation speaks of and this version does not have. Accepting one and doing nothing
 /// would be a promise broken in silence.
-pub(crate) const LATER: &[&str] = &["login", "providers", "public.tls_cert", "public.tls_key"];
+pub(crate) const LATER: &[&str] = &["public.tls_cert", "public.tls_key"];
 
 /// The fields of one `[[api.keys]]`: name, example, meaning.
 pub(crate) const API_KEY_FIELDS: &[(&str, &str, &str)] = &[
@@ -85,6 +85,72 @@ pub(crate) const API_KEY_FIELDS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// The fields of one `[[login.clients]]`: name, example, meaning.
+pub(crate) const CLIENT_FIELDS: &[(&str, &str, &str)] = &[
+    ("id", "\"shop\"", "Its client_id: 1 to 64 letters, digits, - _ and . Required, once each."),
+    (
+        "secret",
+        "\"…\"",
+        "What its backend shows, up to 1024 bytes of visible ASCII. This, secret_file, secret_hash, or none: then its \
+         pages must use PKCE.",
+    ),
+    ("secret_file", "\"/run/secrets/shop\"", "A file that holds it; whitespace around it is not part of it."),
+    ("secret_hash", "\"…\"", "Its SHA-256 in 64 hexadecimal digits, so that the secret itself is not here."),
+    ("name", "\"Example Shop\"", "What the phone calls it, up to 64 characters. Required."),
+    (
+        "icon",
+        "\"https://shop.example/icon.png\"",
+        "A picture for the phone: an https: address or a data: URL.",
+    ),
+    (
+        "redirect_uris",
+        "[\"https://shop.example/after-login\"]",
+        "Where a browser may be sent with its code; compared byte for byte.",
+    ),
+    (
+        "providers",
+        "[\"wechat-mp\"]",
+        "Sections of the providers its visitors may use, \"app\" for its own app; without it, all.",
+    ),
+    (
+        "number_match",
+        "\"off\"",
+        "\"to_phone\": the computer shows two digits, the phone types them. \"to_browser\": the phone shows six, the \
+         computer types them before it gets its result. \"off\": neither.",
+    ),
+    (
+        "proximity",
+        "\"signal\"",
+        "Whether both devices are on one network (IPv4 /24, IPv6 /48): \"signal\" says so on the phone when not, \
+         \"require\" lets nobody agree then, \"off\" does not look.",
+    ),
+    (
+        "uid",
+        "\"{provider}:{account}\"",
+        "The uid of whoever logged in: {provider}, {appid}, {id}, {unionid}, and {account}, which is the unionid or else \
+         appid:id. Without it, provider:appid:id.",
+    ),
+];
+
+/// The fields of one `[providers.<name>]`: name, example, meaning.
+pub(crate) const PROVIDER_FIELDS: &[(&str, &str, &str)] = &[
+    ("kind", "\"demo\"", "What it is: \"demo\" believes what the phone types, and works on loopback only."),
+    ("appid", "\"wx…\"", "The provider's name for the application."),
+    ("secret", "\"…\"", "The application's secret."),
+    ("secret_file", "\"/run/secrets/wechat\"", "A file that holds it."),
+    ("token", "\"…\"", "What signs the provider's own requests."),
+    ("token_file", "\"/run/secrets/wechat-token\"", "A file that holds it."),
+    ("encoding_aes_key", "\"…\"", "What encrypts them."),
+    ("encoding_aes_key_file", "\"/run/secrets/wechat-aes\"", "A file that holds it."),
+    ("previous_encoding_aes_key", "\"…\"", "What encrypted them until lately."),
+    ("previous_encoding_aes_key_file", "\"/run/secrets/wechat-aes-old\"", "A file that holds it."),
+    (
+        "api_base",
+        "\"https://api.weixin.qq.com\"",
+        "Where the provider's API is, when it is not where it always is.",
+    ),
+];
+
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 /// Long enough for any deliberate choice, short enough to catch a slip of the unit.
@@ -96,6 +162,9 @@ const WAIT: RangeInclusive<Duration> = TENTH..=HOUR;
 const LIFETIME: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3_650 * 24 * 3_600);
 /// Between two tries of a webhook.
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(10)..=HOUR;
+const SECOND: Duration = Duration::from_secs(1);
+/// Times of a login.
+const LOGIN: RangeInclusive<Duration> = SECOND..=HOUR;
 /// How long messages may be kept.
 const KEEP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 24 * 3_600);
 
@@ -130,6 +199,12 @@ pub(crate) static KEYS: &[Key] = &[
         doc: "Web origins whose pages may connect besides the listener's own host, such as \
               \"https://www.example.com\"; \"*\" allows every page.",
         set: |c, v, e| put(&mut c.settings.public.origins, v.origins(e)),
+    },
+    Key {
+        name: "public.url",
+        shown: Example("\"https://push.example.com\""),
+        doc: "The address browsers and phones know this listener by: where QR codes lead. Without it, what each request's Host says.",
+        set: |c, v, e| put_some(&mut c.settings.public.url, v.url(e)),
     },
     Key {
         name: "public.trusted_proxies",
@@ -321,6 +396,80 @@ pub(crate) static KEYS: &[Key] = &[
         shown: Default("\"16MiB\""),
         doc: "Bytes for what became of the latest messages, up to 1GiB: about 250 for a message to one connection. 0 remembers nothing.",
         set: |c, v, e| put(&mut c.settings.trail.memory, v.size(0..=KIB * MIB, e)),
+    },
+    Key {
+        name: "login.created_ttl",
+        shown: Default("\"120s\""),
+        doc: "How long a login waits for a scan, 10s to 1h.",
+        set: |c, v, e| put(&mut c.settings.login.rules.created_ttl, v.duration(LOGIN, e)),
+    },
+    Key {
+        name: "login.scanned_ttl",
+        shown: Default("\"60s\""),
+        doc: "How long it waits for the phone's answer after the scan, 1s to 1h.",
+        set: |c, v, e| put(&mut c.settings.login.rules.scanned_ttl, v.duration(LOGIN, e)),
+    },
+    Key {
+        name: "login.approved_ttl",
+        shown: Default("\"60s\""),
+        doc: "How long its result waits to be fetched, 1s to 1h.",
+        set: |c, v, e| put(&mut c.settings.login.rules.approved_ttl, v.duration(LOGIN, e)),
+    },
+    Key {
+        name: "login.rotate",
+        shown: Default("\"30s\""),
+        doc: "How often the QR code changes while nobody has scanned it and a page follows, 1s to 1h.",
+        set: |c, v, e| put(&mut c.settings.login.rules.rotate, v.duration(LOGIN, e)),
+    },
+    Key {
+        name: "login.rotate_grace",
+        shown: Default("\"5s\""),
+        doc: "How long the code before still works, 0s to 1h.",
+        set: |c, v, e| put(&mut c.settings.login.rules.rotate_grace, v.duration(Duration::ZERO..=HOUR, e)),
+    },
+    Key {
+        name: "login.abandoned",
+        shown: Default("\"30s\""),
+        doc: "How long a login whose page was connected waits for the page to come back, 0s to 1h; 0s: it does not care.",
+        set: |c, v, e| put(&mut c.settings.login.rules.abandoned, v.duration(Duration::ZERO..=HOUR, e)),
+    },
+    Key {
+        name: "login.interval",
+        shown: Default("\"5s\""),
+        doc: "The pause between two polls of /v1/token that do not ask to wait, 1s to 60s.",
+        set: |c, v, e| {
+            put(&mut c.settings.login.interval, v.duration(SECOND..=Duration::from_secs(60), e));
+        },
+    },
+    Key {
+        name: "login.token_ttl",
+        shown: Default("\"1h\""),
+        doc: "How long the connection token lasts that comes of a login, 1s to 7d.",
+        set: |c, v, e| put(&mut c.settings.login.token_ttl, v.duration(SECOND..=*KEEP.end(), e)),
+    },
+    Key {
+        name: "login.attempts_per_ip",
+        shown: Default("100"),
+        doc: "Logins under way from one address; IPv6 addresses count by their /64. Networks in limits.exempt have no such limit.",
+        set: |c, v, e| put(&mut c.settings.login.rules.attempts_per_ip, v.count(1..=u32::MAX, e)),
+    },
+    Key {
+        name: "login.attempts",
+        shown: Default("100000"),
+        doc: "Logins under way in all, 100 to 10000000; about 2 KiB each. An address may have a hundredth of the free places at most.",
+        set: |c, v, e| put(&mut c.settings.login.rules.attempts, v.count(100..=10_000_000, e).map(usize_of)),
+    },
+    Key {
+        name: "login.wrong_codes",
+        shown: Default("2560"),
+        doc: "Wrong typed codes a day before typed codes are off for the rest of it; QR codes still work. Times typed_codes at most 2560000, so that guessing hits once in ten thousand days.",
+        set: |c, v, e| put(&mut c.settings.login.rules.wrong_codes, v.count(1..=2_560_000, e)),
+    },
+    Key {
+        name: "login.typed_codes",
+        shown: Default("1000"),
+        doc: "Live typed codes for which wrong_codes is meant; with more of them a wrong one counts for more.",
+        set: |c, v, e| put(&mut c.settings.login.rules.typed_codes, v.count(1..=2_560_000, e)),
     },
     Key {
         name: "limits.connections_per_ip",

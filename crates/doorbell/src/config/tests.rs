@@ -115,7 +115,7 @@ drain = \"2h\"
 [lgo]
 level = \"info\"
 [login]
-attempts = 100
+attempts = 99
 ";
     let errors = errors(text);
     let expected = [
@@ -134,7 +134,7 @@ attempts = 100
         "doorbell.toml:15:13: expected a size such as \"64KiB\", \"1MiB\" or a number of bytes, found a number with a \
          fraction",
         "doorbell.toml:17:2: unknown section `[lgo]`; did you mean `[log]`?",
-        "doorbell.toml:19:2: section `[login]` is not in this version",
+        "doorbell.toml:20:12: expected a whole number from 100 to 10000000",
     ];
     assert_eq!(errors, expected);
 }
@@ -154,9 +154,19 @@ fn every_other_message_names_what_would_be_right() {
         ("public = 1", "1:1: `public` is a section: write [public] on a line of its own"),
         (
             "[zzzzzzzzz]",
-            "1:2: unknown section `[zzzzzzzzz]`; there are: public, text, api, tokens, mailbox, webhooks, trail, limits, log",
+            "1:2: unknown section `[zzzzzzzzz]`; there are: public, text, api, tokens, mailbox, webhooks, trail, login, limits, log",
         ),
-        ("login.rotate = \"30s\"", "section `[login]` is not in this version"),
+        ("login.wrong_codes = 2561", "their product may be 2560000"),
+        ("login.clients = [{id = \"a\"}]", "`name` is missing"),
+        ("login.clients = [{id = \"a b\", name = \"A\"}]", "an id has 1 to 64"),
+        ("login.clients = [{id=\"a\",name=\"A\"},{id=\"a\",name=\"B\"}]", "two clients are called \"a\""),
+        ("login.clients = [{id=\"a\",name=\"A\",secret_hash=\"12\"}]", "64 hexadecimal digits"),
+        ("login.clients = [{id=\"a\",name=\"A\",uid=\"{provider}\"}]", "all people would share one uid"),
+        ("login.clients = [{id=\"a\",name=\"A\",redirect_uris=[\"/x\"]}]", "not an absolute address"),
+        ("login.clients = [{id=\"a\",name=\"A\",nubmer_match=\"off\"}]", "did you mean `number_match`?"),
+        ("providers.x.kind = \"wechta\"", "expected \"demo\""),
+        ("providers.app.kind = \"demo\"", "is not \"app\""),
+        ("providers.x.kind = \"demo\"", "only on loopback"),
         ("limits.origins = []", "1:8: unknown key `limits.origins`; did you mean `public.origins`?"),
         ("text.key = \"\"", "1:12: a secret has at least one byte, and should have 16"),
         (
@@ -289,14 +299,14 @@ fn wrong_variables_and_flags_are_refused_like_wrong_keys() {
         .env(&[
             ("DOORBELL_PUBLIC_LISTN", "127.0.0.1:1"),
             ("DOORBELL_TEXT_LISTEN", "nowhere"),
-            ("DOORBELL_LOGIN_ROTATE", "30s"),
+            ("DOORBELL_LOGIN_ROTATE", "30"),
             ("DOORBELL_API_KEY", "two words"),
         ])
         .flag("limits.message", "much");
     let expected = [
         "d.toml:1:17: expected an address such as \"127.0.0.1:19999\"",
         "DOORBELL_API_KEY: a secret is visible ASCII without spaces, such as base64",
-        "DOORBELL_LOGIN_ROTATE: not in this version",
+        "DOORBELL_LOGIN_ROTATE: expected a duration such as \"30s\", \"500ms\", \"2m\" or \"1h\"",
         "DOORBELL_PUBLIC_LISTN: unknown variable; did you mean DOORBELL_PUBLIC_LISTEN?",
         "DOORBELL_TEXT_LISTEN: expected an IP address and a port, such as \"127.0.0.1:19999\" or \"[::]:19999\"",
         "--flag: expected a size such as \"64KiB\", \"1MiB\" or a number of bytes",

@@ -156,6 +156,24 @@ impl Value {
         })
     }
 
+    /// The address of a web server: an origin.
+    pub(crate) fn url(&self, errors: &mut Errors) -> Option<String> {
+        let url = match &self.raw {
+            Raw::Text(text) => parse_origin(text.strip_suffix('/').unwrap_or(text)),
+            _ => Err(String::new()),
+        };
+        match url {
+            Ok(url) if url.starts_with("https://") || url.starts_with("http://") => Some(url),
+            _ => self
+                .refuse("expected an address without a path, such as \"https://push.example.com\"", errors),
+        }
+    }
+
+    /// A list of texts.
+    pub(crate) fn strings(&self, errors: &mut Errors) -> Option<Vec<String>> {
+        self.list(errors, |item, errors| item.string(errors))
+    }
+
     /// A list of web origins, in the form browsers send them.
     pub(crate) fn origins(&self, errors: &mut Errors) -> Option<Vec<String>> {
         self.list(errors, |item, errors| match &item.raw {

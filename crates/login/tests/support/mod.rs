@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use doorbell_login::{
     Attempt, Begin, BegunLogin, Client, Digest, Handle, Identity, Keys, Logins, MemoryStore, NoRandomness,
-    Observer, Origin, Page, Phone, Random, RedeemError, Redeemed, Redemption, Rules, Session, Step,
+    Observer, Origin, Page, Phone, Random, RedeemError, Redeemed, Redemption, Rules, Session, Step, View,
 };
 use parking_lot::Mutex;
 
@@ -48,7 +48,8 @@ pub struct Told(pub Arc<Mutex<Vec<Stepped>>>);
 pub type Stepped = (Arc<Attempt>, Step);
 
 impl Observer for Told {
-    fn stepped(&self, attempt: &Arc<Attempt>, step: Step) {
+    fn stepped(&self, attempt: &Arc<Attempt>, step: Step, view: &dyn Fn() -> View) {
+        assert_eq!(view().version, attempt.version);
         self.0.lock().push((Arc::clone(attempt), step));
     }
 }
@@ -95,6 +96,7 @@ pub fn try_begin(
     let rules = logins.rules();
     let begin = Begin {
         client: &rules.clients[0],
+        base: "https://login.example",
         computer: Origin::new(from, "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0"),
         exempt: false,
         cookie: None,

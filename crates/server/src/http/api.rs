@@ -34,6 +34,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::connections::{self, Kicked, OneConnection};
+use super::login;
 use super::problem::{Members, Problem, read_json, settle};
 use super::push::{self, Payload, any_json, message_id, present};
 use super::{docs, messages, openapi, tokens};
@@ -69,6 +70,7 @@ fn guarded() -> OpenApiRouter<App> {
         .routes(routes!(connections::close))
         .routes(routes!(connections::bind))
         .routes(routes!(tokens::mint))
+        .merge(login::api::routes())
         .routes(routes!(join, leave))
         .routes(routes!(push::push_group))
 }
@@ -220,6 +222,8 @@ async fn ready(State(context): State<App>) -> Response {
     responses((status = 200, description = "the metrics", body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(State(context): State<App>) -> Response {
     let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
+    let under_way = context.login.get().map_or(0, |service| service.under_way());
+    context.metrics.login.under_way.set(gauge(under_way));
     context.metrics.bound.set(gauge(context.hub.connections()));
     context.metrics.users.set(gauge(context.hub.users()));
     context.metrics.revocations.set(gauge(context.revocations.count()));

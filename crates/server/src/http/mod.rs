@@ -7,6 +7,7 @@ mod client;
 mod connections;
 mod demo;
 mod docs;
+mod login;
 mod messages;
 mod openapi;
 mod page;
@@ -16,6 +17,7 @@ mod push;
 mod tokens;
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -47,6 +49,10 @@ pub(crate) struct Tasks {
     pub(crate) stop: CancellationToken,
 }
 
+/// Who is at the other end of a request's connection: a proxy, where there is one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 /// Serves the API until told to stop, at most `places` connections at once.
 pub(crate) async fn serve_api(
     listener: TcpListener,
@@ -62,7 +68,7 @@ pub(crate) async fn serve_api(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, _)) => {
+            Ok((socket, peer)) => {
                 context.metrics.accepted(Listener::Api);
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                     context.metrics.refused(Listener::Api, "capacity");
@@ -71,7 +77,7 @@ pub(crate) async fn serve_api(
                 let socket = Rewound::new(Vec::new(), socket);
                 let (router, context, stop) = (router.clone(), Arc::clone(&context), tasks.stop.clone());
                 tasks.tracker.spawn(async move {
-                    serve(socket, router, &context, Listener::Api, stop).await;
+                    serve(socket, Peer(peer.ip()), router, &context, Listener::Api, stop).await;
                     drop(place);
                 });
             }
@@ -88,6 +94,7 @@ pub(crate) async fn serve_api(
 /// Serves one HTTP/1 connection with `router`, within the limits, until its end or the server's.
 async fn serve(
     socket: Rewound,
+    peer: Peer,
     router: Router,
     context: &Context,
     listener: Listener,
@@ -96,7 +103,9 @@ async fn serve(
     let limits = context.policy.load().limits.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let router = router.clone();
-        async move { router.oneshot(request.map(Body::new)).await }
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        async move { router.oneshot(request).await }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

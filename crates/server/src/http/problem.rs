@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +31,11 @@ impl Problem {
 
     pub(super) fn bad_request(kind: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, kind, detail)
+    }
+
+    /// Its status and what it says to people.
+    pub(super) fn into_parts(self) -> (StatusCode, String) {
+        (self.status, self.detail)
     }
 
     /// For answers the HTTP library makes by itself, such as to a path that is no UTF-8.
@@ -71,6 +77,12 @@ impl From<Problem> for Members {
 /// The kind of problem a response is, for whoever counts.
 #[derive(Debug, Clone, Copy)]
 struct Kind(&'static str);
+
+/// Marks an error answer of another shape as what it is, so that it is counted and left as it is.
+pub(super) fn counted_as(mut response: Response, kind: &'static str) -> Response {
+    response.extensions_mut().insert(Kind(kind));
+    response
+}
 
 /// Makes every error answer a problem, and counts it.
 pub(super) async fn settle(
@@ -121,24 +133,29 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     limit: usize,
     deadline: Duration,
 ) -> Result<T, Problem> {
+    let bytes = read_bytes(body, limit, deadline).await?;
+    serde_json::from_slice(&bytes).map_err(|error| Problem::bad_request("json", format!("the body: {error}")))
+}
+
+/// Reads a whole body within its bound and its deadline.
+pub(super) async fn read_bytes(body: Body, limit: usize, deadline: Duration) -> Result<Bytes, Problem> {
     let collected = tokio::time::timeout(deadline, axum::body::to_bytes(body, limit)).await;
-    let bytes = match collected {
-        Ok(Ok(bytes)) => bytes,
+    match collected {
+        Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => {
             use std::error::Error as _;
             let too_large =
                 error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-            return Err(if too_large {
+            Err(if too_large {
                 let detail = format!("the body is larger than {limit} bytes (limits.body)");
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
             } else {
                 Problem::bad_request("body", "the body ended before it was complete")
-            });
+            })
         }
         Err(_) => {
             let detail = "the body did not arrive in time";
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail));
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail))
         }
-    };
-    serde_json::from_slice(&bytes).map_err(|error| Problem::bad_request("json", format!("the body: {error}")))
+    }
 }

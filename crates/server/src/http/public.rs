@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::problem::{Problem, settle};
-use super::{Rewound, Tasks, client, demo, page, serve as serve_connection};
+use super::{Peer, Rewound, Tasks, client, demo, login, page, serve as serve_connection};
 use crate::context::{Context, HttpConnection};
 use crate::metrics::Listener;
 use crate::settings::Demo;
@@ -52,7 +52,7 @@ pub(crate) async fn serve(
             connection = connections.recv() => connection,
         };
         let Some(connection) = connection else { return };
-        let HttpConnection { socket, read, counted } = connection;
+        let HttpConnection { socket, peer, read, counted } = connection;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             public.context.metrics.refused(Listener::Public, "http_capacity");
             // What the socket takes at once is what the client hears.
@@ -69,7 +69,8 @@ pub(crate) async fn serve(
         let router = router.clone();
         let (context, stop) = (Arc::clone(&public.context), tasks.stop.clone());
         tasks.tracker.spawn(async move {
-            serve_connection(Rewound::new(read, socket), router, &context, Listener::Public, stop).await;
+            let socket = Rewound::new(read, socket);
+            serve_connection(socket, Peer(peer), router, &context, Listener::Public, stop).await;
             drop((counted, place));
         });
     }
@@ -81,7 +82,7 @@ fn router(public: Public) -> Router {
     for path in PATHS {
         router = router.route(path, get(waiting_place));
     }
-    router = router.merge(page::routes(&public)).merge(client::routes());
+    router = router.merge(page::routes(&public)).merge(login::routes(&public)).merge(client::routes());
     if demo {
         router = router.merge(demo::routes());
     }

@@ -6,7 +6,7 @@
 
 use std::io::{self, Write as _};
 use std::net::{IpAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use doorbell_hub::{Bound, Encoding, Flushed, Message, Outbound, Outbox, Promised, Sent, Sink};
@@ -93,6 +93,8 @@ pub(crate) struct Connection {
     acked: AtomicU64,
     /// The [`Proof`] it came with.
     proof: AtomicU64,
+    /// Whether it is told of a login, and has to be forgotten there when it goes.
+    watches: AtomicBool,
     /// What a long-poll collects.
     pub(super) poll: Option<Box<Poll>>,
 }
@@ -172,6 +174,7 @@ impl Connection {
             seen: AtomicU64::new(0),
             acked: AtomicU64::new(0),
             proof: AtomicU64::new(0),
+            watches: AtomicBool::new(false),
             poll: None,
         }
     }
@@ -218,6 +221,41 @@ impl Connection {
     /// Whether it takes nothing any more.
     pub(crate) fn is_closing(&self) -> bool {
         self.outbound.lock().is_finished()
+    }
+
+    /// Takes note that it is told of a login.
+    pub(crate) fn note_watching(&self) {
+        self.watches.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it is told of a login.
+    pub(super) fn is_watching(&self) -> bool {
+        self.watches.load(Ordering::SeqCst)
+    }
+
+    /// Tells it how its login stands, from any thread: an envelope of doorbell.v1.
+    pub(crate) fn tell_login(&self, envelope: &[u8]) {
+        let mut frame = Vec::with_capacity(envelope.len() + 32);
+        match self.dialect {
+            Dialect::Events => write_event("login", None, envelope, &mut frame),
+            _ => encode(Opcode::Text, envelope, &mut frame),
+        }
+        if self.send(&frame, self.bound()) == Sent::Full {
+            self.home.count_slow();
+            self.close_slow();
+        }
+    }
+
+    /// Sends the head of an event stream, from any thread.
+    pub(crate) fn send_head(&self, head: &[u8]) {
+        // A socket that fails shows when it is next read.
+        let _ = self.send(head, self.bound());
+    }
+
+    /// Answers with these bytes and ends it, from any thread.
+    pub(crate) fn end_with(&self, answer: &[u8]) {
+        self.finish_after_queue(answer);
+        self.home.closing(self.id);
     }
 
     /// Takes note of where its messages begin.

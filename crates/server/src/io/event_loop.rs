@@ -454,7 +454,7 @@ impl EventLoop {
                 slot.connection.finish_after_queue(&bytes);
                 self.closing(token);
             }
-            Next::HandOver { read } => self.hand_over(token, read),
+            Next::HandOver { peer, read } => self.hand_over(token, peer, read),
             Next::Gone => self.remove(token),
         }
     }
@@ -465,6 +465,7 @@ impl EventLoop {
         if slot.connection.uid().is_some() {
             self.context.hub.unbind(&slot.connection, self.tools.now_ms);
         }
+        forget_watching(&self.context, &slot.connection);
         let next = slot.close(&self.tools);
         if slot.connection.is_drained() {
             let drained = slot.drained();
@@ -481,6 +482,7 @@ impl EventLoop {
         }
         let promised = connection.abandon();
         self.context.given_up(connection.id, &promised, Reason::ConnectionLost);
+        forget_watching(&self.context, connection);
         self.tools.open(slot.listener).dec();
         self.part(connection.counted.then_some(connection.address));
         if self.slots.is_empty() {
@@ -496,7 +498,7 @@ impl EventLoop {
     }
 
     /// Gives a connection that speaks ordinary HTTP to those who serve that.
-    fn hand_over(&mut self, token: usize, read: Vec<u8>) {
+    fn hand_over(&mut self, token: usize, peer: IpAddr, read: Vec<u8>) {
         let Some(slot) = self.slots.try_remove(token) else { return };
         self.tools.open(slot.listener).dec();
         self.handle.load.fetch_sub(1, Ordering::Relaxed);
@@ -510,7 +512,8 @@ impl EventLoop {
             return;
         }
         let http = self.context.http.get();
-        let given = http.is_some_and(|http| http.try_send(HttpConnection { socket, read, counted }).is_ok());
+        let given =
+            http.is_some_and(|http| http.try_send(HttpConnection { socket, peer, read, counted }).is_ok());
         if !given {
             self.context.metrics.refused(Listener::Public, "http_backlog");
         }
@@ -555,6 +558,15 @@ impl EventLoop {
                 }
             }
         }
+    }
+}
+
+/// Called once nothing more is taken: whoever begins to tell it of a login after that sees so, and forgets it too.
+fn forget_watching(context: &Context, connection: &Connection) {
+    if connection.is_watching()
+        && let Some(service) = context.login.get()
+    {
+        service.gone(connection);
     }
 }
 

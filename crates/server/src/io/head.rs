@@ -10,9 +10,10 @@ use doorbell_protocol::proxy::{self, ProxyHeader};
 
 use super::connection::Dialect;
 use super::life::{Role, Tools};
-use super::stream::{Asked, Subscription};
+use super::stream::{Asked, Subscription, is_for_login, read_login};
 use crate::admission::is_in;
 use crate::client_address::client_address;
+use crate::login::Stream;
 use crate::policy::Policy;
 use crate::upgrade::{PATHS, Refused, grant, origin_refused, too_many_from};
 
@@ -30,8 +31,10 @@ pub(super) enum Head {
     WebSocket { answer: Vec<u8>, dialect: Dialect, consumed: usize, address: IpAddr, counted: bool },
     /// A request to be told what comes, by server-sent events or a long-poll.
     Subscribe { subscription: Box<Subscription>, address: IpAddr, counted: bool },
+    /// A request to be told how a login goes.
+    WatchLogin { stream: Box<Stream>, address: IpAddr, counted: bool },
     /// Another request, from `skip` on.
-    Http { skip: usize },
+    Http { peer: IpAddr, skip: usize },
 }
 
 impl From<Refused> for Head {
@@ -69,7 +72,9 @@ pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools:
     let fields = || parsed.headers.iter().map(|header| (header.name, header.value));
     let upgrade = Upgrade::from_headers(method, parsed.version.unwrap_or_default(), fields());
     let (path, query) = path_and_query(target);
-    if let Some(dialect) = Subscription::dialect_of(method, path).filter(|_| role == Role::Page) {
+    let dialect = Subscription::dialect_of(method, path);
+    let for_login = is_for_login(method, path);
+    if role == Role::Page && (for_login || dialect.is_some()) {
         let field = |name: &str| {
             let mut fields = parsed.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
             fields.next().map(|header| header.value)
@@ -84,18 +89,22 @@ pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools:
             return origin_refused(asked.origin).into();
         }
         let redeem = |ticket: &str| tools.context.tickets.redeem(ticket);
-        let subscription = match Subscription::read(dialect, &asked, redeem) {
-            Ok(subscription) => Box::new(subscription),
-            Err(refused) => return refused.into(),
+        let admit = || admit(parsed.headers, peer, counted, tools);
+        let head = match dialect {
+            Some(dialect) => Subscription::read(dialect, &asked, redeem).and_then(|subscription| {
+                let (address, counted) = admit()?;
+                Ok(Head::Subscribe { subscription: Box::new(subscription), address, counted })
+            }),
+            None => read_login(&asked, field("cookie"), redeem).and_then(|stream| {
+                let (address, counted) = admit()?;
+                Ok(Head::WatchLogin { stream: Box::new(stream), address, counted })
+            }),
         };
-        return match admit(parsed.headers, peer, counted, tools) {
-            Ok((address, counted)) => Head::Subscribe { subscription, address, counted },
-            Err(refused) => refused.into(),
-        };
+        return head.unwrap_or_else(Head::from);
     }
     if !upgrade.is_requested() || !PATHS.contains(&path) {
         return match role {
-            Role::Page => Head::Http { skip },
+            Role::Page => Head::Http { peer, skip },
             Role::Echo => {
                 Refused::new(426, "no_upgrade", "this server only echoes WebSocket messages").into()
             }

@@ -130,9 +130,32 @@ pub(super) fn hear(
             write_pong(&mut pong);
             encode(Opcode::Text, &pong, &mut tools.frame);
         }
+        FromPage::LoginWatch { device_code } => {
+            if *standing == Standing::Unnamed {
+                // A page that wants to log in has no token yet.
+                wait_to_be_bound(connection, None, standing, expires, tools);
+            }
+            match tools.context.login.get() {
+                Some(service) => service.watch(connection, device_code),
+                None => tracing::debug!("nobody serves logins here"),
+            }
+        }
         FromPage::Unknown => {}
     }
     Ok(())
+}
+
+/// Lets a page in that cannot say who it is yet.
+fn wait_to_be_bound(
+    connection: &Arc<Connection>,
+    resume: Option<&Position>,
+    standing: &mut Standing,
+    expires: &mut Tick,
+    tools: &Tools,
+) {
+    *standing = Standing::Unbound(Place::note(connection, resume, tools));
+    *expires = tools.after(tools.policy.limits.unbound_timeout);
+    connection.send(&welcome(connection, 0, true, tools), connection.bound());
 }
 
 /// The first hello says who it is and where it left off; a later one brings a new token.
@@ -146,9 +169,7 @@ fn hello(
 ) -> Result<(), Unwelcome> {
     let Some(token) = token else {
         if *standing == Standing::Unnamed {
-            *standing = Standing::Unbound(Place::note(connection, resume.as_ref(), tools));
-            *expires = tools.after(tools.policy.limits.unbound_timeout);
-            connection.send(&welcome(connection, 0, true, tools), connection.bound());
+            wait_to_be_bound(connection, resume.as_ref(), standing, expires, tools);
         }
         return Ok(());
     };

@@ -11,7 +11,7 @@
 //! leave the doing to the loop, so this file knows the rules and [`super::event_loop`] the mechanics. An idle
 //! connection holds no buffer and no timer: a word of decoder, a deadline, and the shared [`Connection`].
 
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use super::hello::{Place, bind, bind_waiting, catch_up, hear, identify, name};
 use super::stream::{Poll, Subscription, events_head};
 use super::text::TextState;
 use crate::context::Context;
+use crate::login::Stream;
 use crate::metrics::Listener;
 use crate::policy::Policy;
 use crate::upgrade::Refused;
@@ -66,7 +67,7 @@ pub(super) enum Next {
     /// Send what was promised, then these bytes, then hang up.
     Farewell(Vec<u8>),
     /// Give the socket to those who speak ordinary HTTP.
-    HandOver { read: Vec<u8> },
+    HandOver { peer: IpAddr, read: Vec<u8> },
     /// Let go at once.
     Gone,
 }
@@ -196,6 +197,9 @@ pub(super) enum Standing {
 
 /// Time a refused connection has to take the answer: short, because whoever is refused may be a crowd.
 const REFUSED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long an event stream on a login lasts: longer than any login, so that one that is over does not stay for ever.
+const LOGIN_EVENTS_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 impl Slot {
     pub(super) fn begin(
@@ -415,7 +419,15 @@ impl Slot {
                 }
                 self.subscribe(*subscription, tools)
             }
-            Head::Http { skip } => Next::HandOver { read: bytes[skip..].to_vec() },
+            Head::WatchLogin { stream, address, counted } => {
+                if let Some(connection) = Arc::get_mut(&mut self.connection) {
+                    connection.address = address;
+                    connection.counted = counted;
+                    connection.dialect = Dialect::Events;
+                }
+                self.watch_login(*stream, tools)
+            }
+            Head::Http { peer, skip } => Next::HandOver { peer, read: bytes[skip..].to_vec() },
             Head::WebSocket { answer, dialect, consumed, address, counted } => {
                 // Until it has a uid nobody else holds the connection.
                 if let Some(connection) = Arc::get_mut(&mut self.connection) {
@@ -460,13 +472,7 @@ impl Slot {
         }
         if !is_poll {
             self.connection.send(&head, unbounded());
-            // Nobody answers a comment, so it is the system that must notice when nobody takes it either.
-            let limits = &tools.policy.limits;
-            let patience = limits.ping_interval + limits.pong_timeout;
-            let socket = socket2::SockRef::from(self.connection.socket());
-            if let Err(error) = socket.set_tcp_user_timeout(Some(patience)) {
-                tracing::debug!(%error, "failed to bound the time an event stream may take nothing");
-            }
+            self.bound_silence(tools);
         }
         self.expires = expires;
         self.deadline = tools.after(if is_poll { wait } else { tools.policy.limits.ping_interval });
@@ -478,6 +484,27 @@ impl Slot {
         match &self.connection.poll {
             Some(poll) if poll.caught_up() => Next::Farewell(self.connection.poll_answer(None)),
             _ => Next::Continue,
+        }
+    }
+
+    /// Lets in an event stream on a login; what it is told comes once the login is found.
+    fn watch_login(&mut self, stream: Stream, tools: &Tools) -> Next {
+        let Some(service) = tools.context.login.get() else { return Next::Farewell(stream.refusal) };
+        self.bound_silence(tools);
+        self.expires = tools.after(LOGIN_EVENTS_TIMEOUT);
+        self.deadline = tools.after(tools.policy.limits.ping_interval);
+        self.stage = Stage::Events;
+        service.open_stream(&self.connection, stream);
+        Next::Continue
+    }
+
+    /// Nobody answers a comment, so it is the system that must notice when nobody takes it either.
+    fn bound_silence(&self, tools: &Tools) {
+        let limits = &tools.policy.limits;
+        let patience = limits.ping_interval + limits.pong_timeout;
+        let socket = socket2::SockRef::from(self.connection.socket());
+        if let Err(error) = socket.set_tcp_user_timeout(Some(patience)) {
+            tracing::debug!(%error, "failed to bound the time an event stream may take nothing");
         }
     }
 

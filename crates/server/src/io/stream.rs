@@ -10,6 +10,8 @@ use doorbell_protocol::envelope::{Position, read_position};
 use parking_lot::Mutex;
 
 use super::connection::Dialect;
+use crate::cookies::{LOGIN_COOKIE, cookie};
+use crate::login::Stream;
 use crate::upgrade::Refused;
 
 /// How long a poll waits that does not say, and at most. Proxies often cut after 30 or 60 seconds.
@@ -36,6 +38,37 @@ pub(super) struct Asked<'a> {
     pub(super) authorization: Option<&'a [u8]>,
     pub(super) last_event_id: Option<&'a [u8]>,
     pub(super) origin: Option<&'a [u8]>,
+}
+
+/// Where a login's events are.
+const LOGIN_EVENTS: &str = "/v1/login/events";
+
+/// Whether a request is for a login's events.
+pub(super) fn is_for_login(method: &str, path: &str) -> bool {
+    method == "GET" && path == LOGIN_EVENTS
+}
+
+/// Reads a request for a login's events: the device code, or a ticket for it.
+pub(super) fn read_login(
+    asked: &Asked<'_>,
+    cookies: Option<&[u8]>,
+    redeem: impl FnOnce(&str) -> Option<Vec<u8>>,
+) -> Result<Stream, Refused> {
+    let read = Subscription::read(Dialect::Events, asked, redeem)?;
+    let mut head = events_head(read.allow_origin.as_deref());
+    if read.allow_origin.is_some() {
+        // The cookie that binds the browser to its login comes along.
+        head.truncate(head.len() - 2);
+        head.extend_from_slice(b"Access-Control-Allow-Credentials: true\r\n\r\n");
+    }
+    let refusal = Refused::new(404, "not_found", "there is no such login, or it is not this browser's");
+    Ok(Stream {
+        device_code: String::from_utf8(read.credential).unwrap_or_default(),
+        cookie: cookies.and_then(|cookies| cookie(cookies, LOGIN_COOKIE)).map(str::to_owned),
+        web_origin: read.allow_origin,
+        head,
+        refusal: refusal.answer(),
+    })
 }
 
 impl Subscription {

@@ -1,0 +1,440 @@
+//! What the phone asks: the pages under `/s`.
+//!
+//! A GET changes nothing, whoever sends it: a scanner's preview, a prefetch, a HEAD. It gives the phone a cookie (its
+//! visit) and a page with a token bound to that cookie and to this QR code; every POST has to bring both, from a page
+//! of this very origin.
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use doorbell_login::{
+    Begun, Consent, Digest, Errand, Guessing, Outcome, Phone, PhoneView, Provider, ProviderError, Refusal,
+    Returned, State as LoginState, Token, TypedError, describe,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::caller::{Caller, System, Visit};
+use super::fields::Fields;
+use super::phone_page::{Choice, PhonePage, Said, render};
+use super::{Refused, service};
+use crate::context::Context;
+use crate::cookies::VISIT_COOKIE;
+use crate::http::problem::counted_as;
+use crate::http::public::Public;
+use crate::login::{Service, error_of, seconds};
+
+/// Everything is the page's own; it is nobody's frame. Forms may lead on to a provider, and browsers apply
+/// `form-action` to where an answer redirects.
+const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self'; \
+     form-action 'self' https:; base-uri 'none'; frame-ancestors 'none'",
+);
+
+/// What a phone is shown, as JSON.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PhoneShown {
+    login: String,
+    state: &'static str,
+    version: u64,
+    expires_in: u64,
+    site: Site,
+    computer: Computer,
+    /// Seconds since the login began.
+    age: u64,
+    number_match: &'static str,
+    tries_left: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_network: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binding_message: Option<String>,
+    /// What the computer has to type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digits: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Site {
+    id: String,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icon: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Computer {
+    browser: Option<&'static str>,
+    system: Option<&'static str>,
+    address: String,
+}
+
+impl PhoneShown {
+    pub(super) fn of(view: &PhoneView) -> Self {
+        let (id, name, icon) = match &view.client {
+            Some(client) => (client.id.clone(), client.name.clone(), client.icon.clone()),
+            None => (String::new(), String::new(), None),
+        };
+        let described = describe(&view.computer.user_agent);
+        Self {
+            login: view.login.to_string(),
+            state: view.state.name(),
+            version: view.version,
+            expires_in: seconds(view.expires_in_ms),
+            site: Site { id, name, icon },
+            computer: Computer {
+                browser: described.browser,
+                system: described.system,
+                address: view.computer.address.to_string(),
+            },
+            age: view.age_ms / 1_000,
+            number_match: view.number_match.name(),
+            tries_left: view.tries_left,
+            same_network: view.same_network,
+            binding_message: view.binding_message.clone(),
+            digits: view.digits.clone(),
+        }
+    }
+}
+
+/// `GET /s/{qr}`
+pub(super) async fn page(
+    State(public): State<Public>,
+    Path(qr): Path<String>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let service = service(&public.context)?;
+    let caller = Caller::of(&public.context, &request)?;
+    let visit = caller.visit(&System).map_err(Refusal::from)?;
+    let looked = service.logins.look(&qr, Some(&visit.key.digest()), caller.address, service.now()).await;
+    Ok(answer(service, &caller, &visit, &qr, looked))
+}
+
+/// A phone's page or, where it asks for that, JSON.
+fn answer(
+    service: &Service,
+    caller: &Caller,
+    visit: &Visit,
+    qr: &str,
+    looked: Result<PhoneView, Refusal>,
+) -> Response {
+    let page_token = page_token(service, &visit.key, qr);
+    let page_token = page_token.as_ref().map(Token::expose).unwrap_or_default();
+    let status = match &looked {
+        Ok(view) if view.state.is_final() && !view.is_owner => StatusCode::GONE,
+        Ok(_) => StatusCode::OK,
+        Err(refusal) => Refused::from(refusal).status,
+    };
+    let mut response = if caller.wants_json {
+        match &looked {
+            Ok(view) => Json(PhoneShown::of(view)).into_response(),
+            Err(refusal) => Refused::from(refusal).into_response(),
+        }
+    } else {
+        let choices = choices(service, caller, looked.as_ref().ok());
+        let said = match &looked {
+            Ok(view) => Said::View(view),
+            Err(refusal) => Said::Refusal(refusal),
+        };
+        html(status, PhonePage { qr, page_token, said, error: None, choices, languages: &caller.languages })
+    };
+    if visit.is_new
+        && let Some(cookie) = caller.set_cookie(VISIT_COOKIE, &visit.key, "/")
+    {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    match &looked {
+        Err(refusal) => counted_as(response, error_of(refusal)),
+        Ok(view) if status == StatusCode::GONE => counted_as(response, error_of(&Refusal::Over(view.state))),
+        Ok(_) => response,
+    }
+}
+
+fn html(status: StatusCode, page: PhonePage<'_>) -> Response {
+    let headers: [(HeaderName, HeaderValue); 6] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::VARY, HeaderValue::from_static("Accept-Language, Cookie")),
+    ];
+    (status, headers, render(&page)).into_response()
+}
+
+fn page_token(service: &Service, visit: &Token, qr: &str) -> Option<Token> {
+    let qr = Token::parse(qr)?;
+    Some(service.logins.keys().page_token(&visit.digest(), &qr.digest()))
+}
+
+/// The providers by which this phone's owner may say who they are.
+fn choices(service: &Service, caller: &Caller, view: Option<&PhoneView>) -> Vec<Choice> {
+    let Some(view) = view else { return Vec::new() };
+    let allowed = |provider: &dyn Provider| {
+        view.client.as_ref().is_some_and(|client| client.allows(provider.name()))
+            && view.provider.as_ref().is_none_or(|asked| asked == provider.name())
+    };
+    let suiting = service.providers_for(&caller.user_agent).into_iter();
+    let choice = |provider: &dyn Provider| Choice {
+        name: provider.name().to_owned(),
+        label: provider.label().to_owned(),
+        asks_name: provider.label() == "Demo",
+    };
+    suiting.filter(|provider| allowed(&**provider)).map(|provider| choice(&*provider)).collect()
+}
+
+/// A POST that came from our page on this phone.
+struct Posted {
+    caller: Caller,
+    visit: Visit,
+    fields: Fields,
+}
+
+impl Posted {
+    async fn read(context: &Context, service: &Service, qr: &str, request: Request) -> Result<Self, Refused> {
+        let caller = Caller::of(context, &request)?;
+        caller.must_be_same_origin()?;
+        let (parts, body) = request.into_parts();
+        let fields = Fields::read(&parts.headers, body, context.policy.load().limits.head_timeout).await?;
+        let forged = || {
+            let text = "the page's token is missing or not this phone's: load the page again, with cookies";
+            Refused::new(StatusCode::FORBIDDEN, "page_token", text)
+        };
+        caller.known_visit().ok_or_else(forged)?;
+        let visit = caller.visit(&System).map_err(Refusal::from)?;
+        let shown = fields.get("page_token").map(Digest::of);
+        let expected = page_token(service, &visit.key, qr).map(|token| token.digest());
+        if shown.is_none() || shown != expected {
+            return Err(forged());
+        }
+        Ok(Self { caller, visit, fields })
+    }
+
+    /// The page after a step: by a redirect, so that going back or reloading posts nothing again.
+    fn done(&self, service: &Service, qr: &str, view: PhoneView) -> Response {
+        if self.caller.wants_json {
+            return answer(service, &self.caller, &self.visit, qr, Ok(view));
+        }
+        see_other(&format!("/s/{qr}"))
+    }
+
+    /// The page with what went wrong on it.
+    async fn failed(&self, service: &Service, qr: &str, refusal: Refusal) -> Response {
+        let visit = self.visit.key.digest();
+        let again = service.logins.look(qr, Some(&visit), self.caller.address, service.now()).await;
+        let (false, Ok(view)) = (self.caller.wants_json, &again) else {
+            return answer(service, &self.caller, &self.visit, qr, Err(refusal));
+        };
+        let page_token = page_token(service, &self.visit.key, qr);
+        let page = PhonePage {
+            qr,
+            page_token: page_token.as_ref().map(Token::expose).unwrap_or_default(),
+            said: Said::View(view),
+            error: Some(&refusal),
+            choices: choices(service, &self.caller, Some(view)),
+            languages: &self.caller.languages,
+        };
+        counted_as(html(Refused::from(&refusal).status, page), error_of(&refusal))
+    }
+}
+
+fn see_other(address: &str) -> Response {
+    let Ok(location) = HeaderValue::from_str(address) else {
+        return Refused::new(StatusCode::BAD_GATEWAY, "provider", "the provider's address is odd")
+            .into_response();
+    };
+    let headers = [
+        (header::LOCATION, location),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    (StatusCode::SEE_OTHER, headers).into_response()
+}
+
+/// `POST /s/{qr}/scan`
+pub(super) async fn scan(
+    State(public): State<Public>,
+    Path(qr): Path<String>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let service = service(&public.context)?;
+    let posted = Posted::read(&public.context, service, &qr, request).await?;
+    let phone = Phone { visit: posted.visit.key.digest(), origin: posted.caller.origin(), name: None };
+    Ok(match service.logins.scan(&qr, phone, service.now()).await {
+        Ok(view) => posted.done(service, &qr, view),
+        Err(refusal) => posted.failed(service, &qr, refusal).await,
+    })
+}
+
+/// `POST /s/{qr}/deny`
+pub(super) async fn deny(
+    State(public): State<Public>,
+    Path(qr): Path<String>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let service = service(&public.context)?;
+    let posted = Posted::read(&public.context, service, &qr, request).await?;
+    let visit = posted.visit.key.digest();
+    let denied = service.logins.deny(&qr, &visit, Some(posted.caller.address), service.now()).await;
+    Ok(match denied {
+        Ok(view) => posted.done(service, &qr, view),
+        Err(refusal) => posted.failed(service, &qr, refusal).await,
+    })
+}
+
+/// `POST /s/{qr}/approve`
+pub(super) async fn approve(
+    State(public): State<Public>,
+    Path(qr): Path<String>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let service = service(&public.context)?;
+    let posted = Posted::read(&public.context, service, &qr, request).await?;
+    let visit = posted.visit.key.digest();
+    let view = match service.logins.look(&qr, Some(&visit), posted.caller.address, service.now()).await {
+        Ok(view) => view,
+        Err(refusal) => return Ok(posted.failed(service, &qr, refusal).await),
+    };
+    let choices = choices(service, &posted.caller, Some(&view));
+    let chosen = match posted.fields.get("provider") {
+        Some(name) => choices.iter().find(|choice| choice.name == name),
+        None => choices.first(),
+    };
+    let Some(provider) = chosen.and_then(|choice| service.provider(&choice.name)) else {
+        return Ok(posted.failed(service, &qr, Refusal::Provider).await);
+    };
+    let number = posted.fields.get("number");
+    let agreed = service.logins.agree_by(&qr, &visit, number, provider.name(), service.now()).await;
+    let state = match agreed {
+        Ok(Consent::Approved(view)) => return Ok(posted.done(service, &qr, *view)),
+        Ok(Consent::Ask(state)) => state,
+        Err(refusal) => return Ok(posted.failed(service, &qr, refusal).await),
+    };
+    let callback = format!("{}/v1/callback/{}", posted.caller.base, provider.name());
+    let errand = Errand {
+        state: &state,
+        callback: &callback,
+        user_agent: &posted.caller.user_agent,
+        languages: &posted.caller.languages,
+        form: posted.fields.all(),
+    };
+    match provider.begin(&errand).await {
+        Ok(Begun::Redirect(address)) => Ok(see_other(&address)),
+        Ok(Begun::Identity(identity)) => {
+            let returned =
+                service.logins.came_back(state.expose(), &visit, provider.name(), service.now()).await;
+            let approved = match returned {
+                Ok(returned) => finish(service, &posted.caller, &returned, Outcome::Identity(identity)).await,
+                Err(refusal) => Err(refusal),
+            };
+            Ok(match approved {
+                Ok(view) => posted.done(service, &qr, view),
+                Err(refusal) => posted.failed(service, &qr, refusal).await,
+            })
+        }
+        Err(error) => Err(provider_failed(service, provider.name(), &error)),
+    }
+}
+
+/// Does what a provider said of a phone that is back.
+pub(super) async fn finish(
+    service: &Service,
+    caller: &Caller,
+    returned: &Returned,
+    outcome: Outcome,
+) -> Result<PhoneView, Refusal> {
+    match outcome {
+        Outcome::Identity(identity) => {
+            service.logins.approve_returned(returned, caller.origin(), identity, service.now()).await
+        }
+        Outcome::Refused => service.logins.deny_returned(returned, service.now()).await,
+        Outcome::Event { .. } => Err(Refusal::Unknown),
+    }
+}
+
+pub(super) fn provider_failed(service: &Service, provider: &str, error: &ProviderError) -> Refused {
+    let (status, reason) = match error {
+        ProviderError::Forged(_) => (StatusCode::FORBIDDEN, "provider_forged"),
+        ProviderError::Unwelcome(_) => (StatusCode::FORBIDDEN, "provider_unwelcome"),
+        ProviderError::Stale => (StatusCode::BAD_REQUEST, "provider_stale"),
+        _ => (StatusCode::BAD_GATEWAY, "provider_unavailable"),
+    };
+    service.refused(reason);
+    tracing::warn!(provider, %error, "a provider did not say who it is");
+    let text = match error {
+        // What the provider said is for the log.
+        ProviderError::Unavailable(_) => "the provider does not answer; try again".to_owned(),
+        other => other.to_string(),
+    };
+    Refused::new(status, reason, text)
+}
+
+/// A phone's page after it came back from a provider.
+pub(super) fn returned_page(caller: &Caller, said: Result<&PhoneView, &Refusal>) -> Response {
+    let (status, said, reason) = match said {
+        Ok(view) => (StatusCode::OK, Said::View(view), None),
+        Err(refusal) => {
+            // A `state` that is not this phone's is a bad request rather than a login that is not there.
+            let status = Refused::from(refusal).status;
+            let status = if status == StatusCode::NOT_FOUND { StatusCode::BAD_REQUEST } else { status };
+            (status, Said::Refusal(refusal), Some(error_of(refusal)))
+        }
+    };
+    let languages = &caller.languages;
+    let page = PhonePage { qr: "", page_token: "", said, error: None, choices: Vec::new(), languages };
+    let response = html(status, page);
+    match reason {
+        Some(reason) => counted_as(response, reason),
+        None => response,
+    }
+}
+
+/// `GET /s`
+pub(super) async fn form(State(public): State<Public>, headers: HeaderMap) -> Response {
+    let _ = public;
+    let languages =
+        headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    html(StatusCode::OK, typed_page(languages, None))
+}
+
+fn typed_page<'a>(languages: &'a str, error: Option<&'a TypedError>) -> PhonePage<'a> {
+    PhonePage { qr: "", page_token: "", said: Said::Form(error), error: None, choices: Vec::new(), languages }
+}
+
+/// `POST /s`
+pub(super) async fn typed(State(public): State<Public>, request: Request) -> Result<Response, Refused> {
+    let service = service(&public.context)?;
+    let caller = Caller::of(&public.context, &request)?;
+    caller.must_be_same_origin()?;
+    let (parts, body) = request.into_parts();
+    let fields = Fields::read(&parts.headers, body, public.context.policy.load().limits.head_timeout).await?;
+    let code = fields.get("user_code").unwrap_or_default();
+    let error = match service.logins.typed(code, caller.address, service.now()).await {
+        Ok(qr) => return Ok(see_other(&format!("/s/{}", qr.expose()))),
+        Err(error) => error,
+    };
+    let (status, reason, wait) = match &error {
+        TypedError::Wrong => (StatusCode::NOT_FOUND, "user_code", None),
+        TypedError::Guessing(Guessing::Address(wait)) => {
+            (StatusCode::TOO_MANY_REQUESTS, "user_code_tries", Some(seconds(*wait)))
+        }
+        TypedError::Guessing(Guessing::Everybody) => {
+            (StatusCode::TOO_MANY_REQUESTS, "user_code_budget", Some(3_600))
+        }
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", Some(1)),
+    };
+    let mut response = if caller.wants_json {
+        Refused::new(status, reason, error.to_string()).into_response()
+    } else {
+        html(status, typed_page(&caller.languages, Some(&error)))
+    };
+    if let Some(wait) = wait {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
+    }
+    Ok(counted_as(response, reason))
+}
+
+/// For messages: where a login that is over stands.
+pub(super) const fn over(state: LoginState) -> &'static str {
+    state.name()
+}

@@ -1,0 +1,332 @@
+//! Pages that log in by scanning: the state machine of `doorbell-login`, with this server's clock, randomness,
+//! connections and metrics.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`watchers`] | who is told when a login takes a step, and telling them |
+//! | [`shown`] | a login as JSON |
+//! | [`providers`] | who can say who a phone's owner is |
+//!
+//! The routes are in `http/login`. A step is told from the thread that took it, straight to the connections that
+//! watch; no task belongs to a page.
+
+mod providers;
+mod shown;
+mod watchers;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use doorbell_login::{
+    Attempt, Keys, LoginId, Logins, MemoryStore, NoRandomness, Now, Observer, Page, Provider, Random,
+    Refusal, State, Step, View,
+};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use self::providers::Providers;
+pub(crate) use self::shown::{Envelope, Shown, seconds};
+use self::watchers::Watchers;
+use crate::context::Context;
+use crate::io::Connection;
+use crate::metrics::LoginMetrics;
+use crate::settings::{Login, Settings, WebhookEvent};
+
+/// Requests of pages on their way from the event loops to the store; one more is told to come back.
+const ASKING: usize = 1_024;
+/// How often the clock's work is done.
+const TICK: Duration = Duration::from_millis(250);
+
+/// See the module's header.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) logins: Logins<MemoryStore>,
+    pub(crate) settings: ArcSwap<Login>,
+    providers: ArcSwap<Providers>,
+    watchers: Arc<Watchers>,
+    metrics: LoginMetrics,
+    started: Instant,
+    runtime: Handle,
+    asking: Arc<Semaphore>,
+}
+
+/// The system's randomness.
+#[derive(Debug)]
+struct System;
+
+impl Random for System {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+        getrandom::fill(bytes).map_err(|_| NoRandomness)
+    }
+}
+
+/// Tells of a step: the metrics, the log, and whoever watches.
+struct Teller {
+    watchers: Arc<Watchers>,
+    metrics: LoginMetrics,
+    /// The service belongs to it.
+    context: Weak<Context>,
+}
+
+/// What a backend is told: that there is something to fetch, or that there will not be. Never the result: whoever
+/// fetches it shows the device code and the verifier.
+#[derive(Serialize)]
+struct Told<'a> {
+    login: String,
+    client_id: &'a str,
+    state: &'static str,
+    version: u64,
+}
+
+impl Observer for Teller {
+    fn stepped(&self, attempt: &Arc<Attempt>, step: Step, view: &dyn Fn() -> View) {
+        self.metrics.stepped(step);
+        tracing::debug!(login = %attempt.id, version = attempt.version, step = step.name(), "login");
+        self.watchers.tell(attempt, view);
+        let event = match step {
+            Step::Approved | Step::Released if attempt.is_released() => WebhookEvent::LoginApproved,
+            Step::Denied => WebhookEvent::LoginDenied,
+            _ => return,
+        };
+        if let Some(context) = self.context.upgrade() {
+            let login = attempt.id.to_string();
+            let (state, version) = (attempt.state.name(), attempt.version);
+            let told = Told { login: login.clone(), client_id: &attempt.client, state, version };
+            context.webhooks.send(event, &login, &told);
+        }
+    }
+}
+
+impl Service {
+    /// A service whose work for pages runs on `runtime`.
+    pub(crate) fn new(
+        settings: &Settings,
+        context: &Arc<Context>,
+        runtime: Handle,
+    ) -> Result<Self, NoRandomness> {
+        let watchers = Arc::<Watchers>::default();
+        let metrics = context.metrics.login.clone();
+        let teller = Teller {
+            watchers: Arc::clone(&watchers),
+            metrics: metrics.clone(),
+            context: Arc::downgrade(context),
+        };
+        let keys = Keys::random(&System)?;
+        let rules = settings.login.rules.clone();
+        let store = MemoryStore::new(rules.attempts);
+        Ok(Self {
+            logins: Logins::new(store, keys, Box::new(System), rules, Box::new(teller)),
+            settings: ArcSwap::from_pointee(settings.login.clone()),
+            providers: ArcSwap::from_pointee(Providers::new(settings)),
+            watchers,
+            metrics,
+            started: Instant::now(),
+            runtime,
+            asking: Arc::new(Semaphore::new(ASKING)),
+        })
+    }
+
+    /// Takes over what can change while running.
+    pub(crate) fn adopt(&self, settings: &Settings) {
+        self.logins.adopt(settings.login.rules.clone());
+        self.settings.store(Arc::new(settings.login.clone()));
+        self.providers.store(Arc::new(Providers::new(settings)));
+    }
+
+    /// Milliseconds since the start, by a clock that never goes back.
+    pub(crate) fn now(&self) -> Now {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A moment of that clock in seconds since the Unix epoch.
+    pub(crate) fn unix_seconds(&self, at: Now) -> u64 {
+        let ago = Duration::from_millis(self.now().saturating_sub(at));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(ago).as_secs()
+    }
+
+    /// The provider of that section.
+    pub(crate) fn provider(&self, name: &str) -> Option<Arc<dyn Provider>> {
+        self.providers.load().find(name)
+    }
+
+    /// The providers that suit a phone, in the order of the configuration.
+    pub(crate) fn providers_for(&self, user_agent: &str) -> Vec<Arc<dyn Provider>> {
+        self.providers.load().suiting(user_agent)
+    }
+
+    /// Counts something that was refused.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.metrics.refused(reason);
+    }
+
+    /// How many logins there are under way, for the metrics.
+    pub(crate) fn under_way(&self) -> usize {
+        self.logins.under_way()
+    }
+
+    /// The attempt and what its page is shown once its version is another than `since`, or after `wait`.
+    pub(crate) async fn wait_for(
+        &self,
+        page: Page<'_>,
+        since: Option<u64>,
+        wait: Duration,
+    ) -> Result<(Arc<Attempt>, View), Refusal> {
+        let first = self.logins.current(page, self.now()).await?;
+        let Some(since) = since else { return Ok(first) };
+        if first.0.version != since {
+            return Ok(first);
+        }
+        self.wait_while(first.0.id, wait, |attempt| attempt.version == since).await;
+        self.logins.current(page, self.now()).await
+    }
+
+    /// Returns once `keep_waiting` does not hold of the login, or after `wait`.
+    pub(crate) async fn wait_while(
+        &self,
+        id: LoginId,
+        wait: Duration,
+        keep_waiting: impl Fn(&Attempt) -> bool,
+    ) {
+        let waiter = self.watchers.waiter(id);
+        let waiting = async {
+            loop {
+                let stepped = waiter.stepped();
+                // Looked at after listening, so that no step falls between.
+                match self.logins.inspect(id).await {
+                    Ok(Some(attempt)) if !attempt.state.is_final() && keep_waiting(&attempt) => {}
+                    _ => return,
+                }
+                stepped.await;
+            }
+        };
+        // Too late is as good as nothing: whoever waited looks again.
+        let _ = tokio::time::timeout(wait, waiting).await;
+    }
+
+    /// Has a page's connection told of its login from now on, at once and at each step.
+    pub(crate) fn watch(self: &Arc<Self>, connection: &Arc<Connection>, device_code: String) {
+        let Ok(place) = Arc::clone(&self.asking).try_acquire_owned() else {
+            self.refused("busy");
+            connection.tell_login(&shown::failure("temporarily_unavailable"));
+            return;
+        };
+        let (service, connection) = (Arc::clone(self), Arc::clone(connection));
+        self.runtime.spawn(async move {
+            let page = Page { device_code: &device_code, cookie: None, web_origin: None };
+            match service.logins.current(page, service.now()).await {
+                Ok((attempt, _)) => service.begin_to_tell(&connection, &attempt).await,
+                Err(refusal) => connection.tell_login(&shown::failure(error_of(&refusal))),
+            }
+            drop(place);
+        });
+    }
+
+    /// Opens an event stream on a login: `head` and the first event, or `refusal`, which ends the connection.
+    pub(crate) fn open_stream(self: &Arc<Self>, connection: &Arc<Connection>, stream: Stream) {
+        let Ok(place) = Arc::clone(&self.asking).try_acquire_owned() else {
+            self.refused("busy");
+            connection.end_with(&stream.refusal);
+            return;
+        };
+        let (service, connection) = (Arc::clone(self), Arc::clone(connection));
+        self.runtime.spawn(async move {
+            let Stream { device_code, cookie, web_origin, head, refusal } = stream;
+            let page = Page {
+                device_code: &device_code,
+                cookie: cookie.as_deref(),
+                web_origin: web_origin.as_deref(),
+            };
+            match service.logins.current(page, service.now()).await {
+                Ok((attempt, _)) => {
+                    connection.send_head(&head);
+                    service.begin_to_tell(&connection, &attempt).await;
+                }
+                Err(_) => {
+                    service.refused("unknown");
+                    connection.end_with(&refusal);
+                }
+            }
+            drop(place);
+        });
+    }
+
+    /// Listens first and looks then, so that no step falls between; a page drops what is older than what it has.
+    async fn begin_to_tell(&self, connection: &Arc<Connection>, attempt: &Attempt) {
+        if self.watchers.add(attempt.id, connection) {
+            self.logins.watched(attempt, self.now());
+        }
+        if connection.is_closing() {
+            // Its loop may have forgotten it before it was remembered.
+            self.gone(connection);
+            return;
+        }
+        if let Ok(Some(attempt)) = self.logins.inspect(attempt.id).await {
+            let view = self.logins.view(&attempt, self.now());
+            connection.tell_login(&shown::envelope(&view));
+        }
+    }
+
+    /// Takes note that a connection that watched a login is gone.
+    pub(crate) fn gone(&self, connection: &Connection) {
+        if let Some(id) = self.watchers.remove(connection) {
+            self.logins.left(id, self.now());
+        }
+    }
+
+    /// The clock's work, until told to stop.
+    pub(crate) async fn keep_time(context: Arc<Context>, tasks: crate::http::Tasks) {
+        let Some(service) = context.login.get() else { return };
+        let mut every = tokio::time::interval(TICK);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = tasks.stop.cancelled() => return,
+                _ = every.tick() => {}
+            }
+            if let Err(error) = service.logins.tick(service.now()).await {
+                tracing::error!(%error, "the logins' clock failed");
+            }
+        }
+    }
+}
+
+/// What an event stream on a login was asked with, and its two beginnings.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) device_code: String,
+    pub(crate) cookie: Option<String>,
+    pub(crate) web_origin: Option<String>,
+    /// The head of a stream.
+    pub(crate) head: Vec<u8>,
+    /// The whole answer when there is no such login.
+    pub(crate) refusal: Vec<u8>,
+}
+
+/// The error's name on the wire.
+pub(crate) const fn error_of(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Renewed => "renewed",
+        Refusal::Over(State::Expired) => "expired_token",
+        Refusal::Over(State::Denied) => "access_denied",
+        Refusal::Over(State::Cancelled) => "cancelled",
+        Refusal::Over(_) => "over",
+        Refusal::AlreadyScanned => "already_scanned",
+        Refusal::WrongState(_) => "wrong_state",
+        Refusal::Number { left: 0 } => "access_denied",
+        Refusal::Number { .. } => "number",
+        Refusal::TooFar => "proximity",
+        Refusal::Provider => "provider",
+        Refusal::TooOften => "slow_down",
+        Refusal::Store(_) | Refusal::Random(_) => "temporarily_unavailable",
+        _ => "not_found",
+    }
+}
+
+/// Whether an address counts towards no limit.
+pub(crate) fn is_exempt(context: &Context, address: IpAddr) -> bool {
+    crate::admission::is_in(&context.policy.load().limits.exempt, address)
+}

@@ -1,0 +1,74 @@
+//! The providers of one server, by their sections in the configuration.
+//!
+//! A new kind is a type that implements [`Provider`] and an arm in [`build`].
+
+use std::sync::Arc;
+
+use doorbell_login::{Begun, Errand, Identity, Outcome, Provider, ProviderError, Request, Work};
+
+use crate::settings::{ProviderSettings, Settings};
+
+/// See the module's header.
+#[derive(Debug, Default)]
+pub(super) struct Providers(Vec<Arc<dyn Provider>>);
+
+impl Providers {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self(settings.providers.iter().filter_map(build).collect())
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Arc<dyn Provider>> {
+        self.0.iter().find(|provider| provider.name() == name).map(Arc::clone)
+    }
+
+    pub(super) fn suiting(&self, user_agent: &str) -> Vec<Arc<dyn Provider>> {
+        self.0.iter().filter(|provider| provider.suits(user_agent)).map(Arc::clone).collect()
+    }
+}
+
+/// The provider that a section describes; none for kinds that are not asked on the phone's page.
+fn build(settings: &ProviderSettings) -> Option<Arc<dyn Provider>> {
+    match settings.kind.as_str() {
+        "demo" => Some(Arc::new(DemoProvider { name: settings.name.clone() })),
+        _ => None,
+    }
+}
+
+/// Believes what is typed on the phone's page. For trying things out: the server runs it on loopback only.
+#[derive(Debug)]
+struct DemoProvider {
+    name: String,
+}
+
+impl Provider for DemoProvider {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn label(&self) -> &str {
+        "Demo"
+    }
+
+    fn shows_refusal(&self) -> bool {
+        true
+    }
+
+    fn begin<'a>(&'a self, errand: &'a Errand<'a>) -> Work<'a, Result<Begun, ProviderError>> {
+        let typed = errand.form.iter().find(|(field, _)| field == "name").map(|(_, name)| name.trim());
+        let name = typed.filter(|name| !name.is_empty()).unwrap_or("Demo");
+        let name: String = name.chars().filter(|character| !character.is_control()).take(64).collect();
+        let identity = Identity {
+            provider: self.name.clone(),
+            appid: None,
+            id: name.to_lowercase().replace(char::is_whitespace, "-"),
+            unionid: None,
+            name: Some(name),
+            picture: None,
+        };
+        Box::pin(std::future::ready(Ok(Begun::Identity(identity))))
+    }
+
+    fn callback<'a>(&'a self, _: &'a Request<'a>) -> Work<'a, Result<Outcome, ProviderError>> {
+        Box::pin(std::future::ready(Err(ProviderError::Forged("nobody is sent anywhere"))))
+    }
+}
