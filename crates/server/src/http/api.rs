@@ -34,9 +34,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::connections::{self, Kicked, OneConnection};
+use super::fields::{any_json, present};
 use super::login;
 use super::problem::{Members, Problem, read_json, settle};
-use super::push::{self, Payload, any_json, message_id, present};
+use super::push::{self, Payload, message_id};
 use super::{docs, messages, openapi, tokens};
 use crate::context::Context;
 use crate::metrics::Listener;
@@ -274,12 +275,14 @@ pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use axum::Router;
+
     use super::*;
     use crate::policy::Policy;
     use crate::settings::Limits;
 
     /// What a router shows of itself, without its fallback.
-    fn shown(router: &axum::Router<impl Sized>) -> String {
+    fn shown(router: &Router<impl Sized>) -> String {
         let shown = format!("{router:?}");
         shown.split("fallback_router").next().unwrap_or_default().to_owned()
     }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::api::{Answer, App, read, valid_uid};
+use super::fields::UidField;
 use super::problem::{Members, Problem};
-use super::push::UidField;
 use crate::io::{Connection, ConnectionId, Cursor, Dialect, Unbindable};
 
 /// Connections of one page of the list: unless the request says, and at most.

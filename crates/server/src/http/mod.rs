@@ -7,6 +7,7 @@ mod client;
 mod connections;
 mod demo;
 mod docs;
+mod fields;
 mod login;
 mod messages;
 mod openapi;

@@ -18,10 +18,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
-use utoipa::openapi::schema::SchemaType;
-use utoipa::openapi::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, Type};
 
 use super::api::{Answer, App, aside, read};
+use super::fields::{Ttl, UidField, any_json, present};
 use super::problem::{Members, Problem};
 
 /// Uids one push may name.
@@ -35,8 +34,6 @@ const MAX_ID_BYTES: usize = 128;
 /// How long an `id` is remembered, and how many are.
 const REMEMBERED: Duration = Duration::from_secs(120);
 const MAX_REMEMBERED: usize = 100_000;
-/// The longest a message may wait.
-const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How long a push waits for acknowledgements that does not say, and at most.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ACK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -86,23 +83,6 @@ pub(super) struct PushRequest {
     timeout_ms: Option<u64>,
 }
 
-/// A uid as JSON writes it: a string, or an integer that stands for its digits.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a uid is a string or an integer")]
-pub(super) enum UidField {
-    Text(String),
-    Unsigned(u64),
-    Signed(i64),
-}
-
-/// Seconds, or a text such as `"90s"`.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a ttl is a number of seconds or a text such as \"90s\"")]
-pub(super) enum Ttl {
-    Seconds(u64),
-    Text(String),
-}
-
 /// When to answer: once it is written, or once every connection that can has acknowledged it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -110,85 +90,6 @@ enum Wait {
     Written,
     /// For a single `uid` only.
     Acked,
-}
-
-impl utoipa::ToSchema for UidField {
-    fn name() -> std::borrow::Cow<'static, str> {
-        "Uid".into()
-    }
-}
-
-impl utoipa::PartialSchema for UidField {
-    fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(128));
-        let number = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .minimum(Some(i64::MIN))
-            .maximum(Some(u64::MAX))
-            .description(Some("stands for its digits"));
-        let about = "Who is behind a connection: 1 to 128 bytes of UTF-8.";
-        OneOfBuilder::new().item(text).item(number).description(Some(about)).into()
-    }
-}
-
-impl utoipa::ToSchema for Ttl {}
-
-impl utoipa::PartialSchema for Ttl {
-    fn schema() -> RefOr<Schema> {
-        let seconds = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .minimum(Some(0))
-            .maximum(Some(MAX_TTL.as_secs()))
-            .description(Some("seconds"));
-        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]+(ms|s|m|h)$"));
-        let about = "A time: seconds, or a text such as \"90s\", \"5m\" or \"1h\"; at most 7 days.";
-        OneOfBuilder::new().item(seconds).item(text).description(Some(about)).into()
-    }
-}
-
-/// Any JSON value, `null` too.
-pub(super) fn any_json() -> Schema {
-    let about = "What the page gets: any JSON value. A plain connection gets a string as itself.";
-    ObjectBuilder::new().schema_type(SchemaType::AnyValue).description(Some(about)).into()
-}
-
-impl UidField {
-    pub(super) fn uid(&self) -> Answer<Uid> {
-        let uid = match self {
-            Self::Text(text) => Uid::new(text),
-            Self::Unsigned(number) => Uid::new(&number.to_string()),
-            Self::Signed(number) => Uid::new(&number.to_string()),
-        };
-        uid.map_err(|error| Problem::bad_request("uid", error.to_string()))
-    }
-}
-
-impl Ttl {
-    pub(super) fn duration(&self) -> Answer<Duration> {
-        let duration = match self {
-            Self::Seconds(seconds) => Some(Duration::from_secs(*seconds)),
-            Self::Text(text) => {
-                let at = text.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(text.len());
-                let (number, unit) = text.split_at(at);
-                number.parse().ok().and_then(|number: u64| match unit {
-                    "ms" => Some(Duration::from_millis(number)),
-                    "s" => Some(Duration::from_secs(number)),
-                    "m" => number.checked_mul(60).map(Duration::from_secs),
-                    "h" => number.checked_mul(3_600).map(Duration::from_secs),
-                    _ => None,
-                })
-            }
-        };
-        duration.filter(|ttl| *ttl <= MAX_TTL).ok_or_else(|| {
-            let detail = "`ttl` is a number of seconds or a text such as \"90s\" or \"5m\", up to 7 days";
-            Problem::bad_request("ttl", detail)
-        })
-    }
-}
-
-/// Tells `null`, which is data, from no data at all.
-pub(super) fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D::Error> {
-    Deserialize::deserialize(value).map(Some)
 }
 
 /// The `data` of a push in both dialects.
@@ -252,18 +153,18 @@ pub(super) fn random_name(prefix: &str) -> Answer<String> {
 pub(super) struct Pushes(Box<RawValue>);
 
 impl utoipa::ToSchema for Pushes {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        use utoipa::{PartialSchema as _, ToSchema as _};
-        schemas.push((PushRequest::name().into(), PushRequest::schema()));
-        PushRequest::schemas(schemas);
+    fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+        use utoipa::PartialSchema as _;
+        schemas.push((<PushRequest as utoipa::ToSchema>::name().into(), PushRequest::schema()));
+        <PushRequest as utoipa::ToSchema>::schemas(schemas);
     }
 }
 
 impl utoipa::PartialSchema for Pushes {
-    fn schema() -> RefOr<Schema> {
-        let one = Ref::from_schema_name(<PushRequest as utoipa::ToSchema>::name());
-        let several = ArrayBuilder::new().items(one.clone()).max_items(Some(MAX_BATCH));
-        OneOfBuilder::new().item(one).item(several).into()
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let one = utoipa::openapi::Ref::from_schema_name(<PushRequest as utoipa::ToSchema>::name());
+        let several = utoipa::openapi::ArrayBuilder::new().items(one.clone()).max_items(Some(MAX_BATCH));
+        utoipa::openapi::OneOfBuilder::new().item(one).item(several).into()
     }
 }
 

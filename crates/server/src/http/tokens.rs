@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::api::{Answer, App, read, read_optional, valid_uid};
+use super::fields::{Ttl, UidField};
 use super::problem::{Members, Problem};
-use super::push::{Ttl, UidField, random_name};
+use super::push::random_name;
 use crate::context::unix_seconds;
 use crate::identity::MintError;
 use crate::policy::Identity;
