@@ -31,7 +31,10 @@ const FOR_PHP: &[Need] = &[
     Need { program: "composer", package: "composer" },
 ];
 
-const FOR_CONFORMANCE: &[Need] = &[Need { program: "python3", package: "python3" }];
+const FOR_PYPI: &[Need] = &[Need { program: "python3", package: "python3" }];
+
+/// What asks the API whatever its description allows.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 
 /// The suite that kosoku's checker in `tests/conformance` was written for.
 const KOSOKU: &str = "kosoku==0.1.0";
@@ -74,23 +77,37 @@ pub(crate) fn for_php() -> anyhow::Result<()> {
 /// As [`for_outside`].
 pub(crate) fn for_conformance() -> anyhow::Result<PathBuf> {
     node()?;
-    let mut wanted = missing(FOR_CONFORMANCE);
+    from_pypi("kosoku", KOSOKU)
+}
+
+/// Everything the check of the API against its description needs; answers where its program is.
+///
+/// # Errors
+/// As [`for_outside`].
+pub(crate) fn for_schema() -> anyhow::Result<PathBuf> {
+    node()?;
+    from_pypi("schemathesis", SCHEMATHESIS)
+}
+
+/// A program of a Python package, in an environment of its own under `target/`.
+fn from_pypi(name: &str, package: &str) -> anyhow::Result<PathBuf> {
+    let mut wanted = missing(FOR_PYPI);
     if !works(program("python3").args(["-c", "import ensurepip, venv"])) {
         wanted.push("python3-venv");
     }
     packages(wanted)?;
-    let environment = target()?.join("kosoku-venv");
-    let kosoku = environment.join("bin/kosoku");
-    if !works(program(&kosoku).arg("--help")) {
+    let environment = target()?.join(format!("{name}-venv"));
+    let wanted = environment.join("bin").join(name);
+    if !works(program(&wanted).arg("--help")) {
         must(program("python3").args(["-m", "venv"]).arg(&environment))?;
         must(program(environment.join("bin/pip")).args([
             "install",
             "--quiet",
             "--disable-pip-version-check",
-            KOSOKU,
+            package,
         ]))?;
     }
-    Ok(kosoku)
+    Ok(wanted)
 }
 
 /// Installs what a folder's lock file names, unless that is there already.

@@ -36,11 +36,13 @@ enum Suite {
     Php,
     /// The Autobahn cases against `doorbell echo`.
     Conformance,
+    /// The API against its own description, with schemathesis.
+    Schema,
 }
 
 /// Runs the suites one after the other; a failed one does not stop the next.
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
-    let all = [Suite::Rust, Suite::Outside, Suite::Js, Suite::Php, Suite::Conformance];
+    let all = [Suite::Rust, Suite::Outside, Suite::Js, Suite::Php, Suite::Conformance, Suite::Schema];
     let mut sum = Tally::default();
     for suite in all.into_iter().filter(|suite| args.only.is_none_or(|only| only == *suite)) {
         let tally = match suite {
@@ -49,6 +51,7 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
             Suite::Js => js(),
             Suite::Php => php(),
             Suite::Conformance => conformance(),
+            Suite::Schema => schema(),
         };
         sum += tally.unwrap_or_else(|error| {
             eprintln!("error: {suite:?}: {error:#}");
@@ -108,6 +111,16 @@ fn php() -> anyhow::Result<Tally> {
 fn conformance() -> anyhow::Result<Tally> {
     let kosoku = install::for_conformance()?;
     node(&repository().join("tests"), &["conformance"], "conformance", &[("KOSOKU_BIN", kosoku.as_os_str())])
+}
+
+fn schema() -> anyhow::Result<Tally> {
+    let schemathesis = install::for_schema()?;
+    node(
+        &repository().join("tests"),
+        &["schema"],
+        "schema",
+        &[("SCHEMATHESIS_BIN", schemathesis.as_os_str())],
+    )
 }
 
 /// Runs the `*.test.js` files of some folders of `tests`, one at a time: several of them want the whole machine.

@@ -103,3 +103,21 @@ fn the_page_runs_its_own_script_and_nothing_else() {
         assert!(!page.contains(elsewhere), "{elsewhere}");
     }
 }
+
+#[test]
+fn a_list_of_values_is_no_object() {
+    let server = start(settings());
+    for (path, body) in [
+        ("/v1/groups/g/push", r#"["data",null]"#),
+        ("/v1/users/u/revoke", "[null,null]"),
+        ("/v1/tokens", r#"["u",null]"#),
+        ("/v1/broadcast", r#"["data"]"#),
+        ("/v1/tokens", "null"),
+    ] {
+        let (status, answer) = support::api(&server, "POST", path, body);
+        assert_eq!(status, 400, "{path}: {answer}");
+    }
+    let (status, answer) = support::api(&server, "POST", "/v1/push", r#"[["u",null,1,null,null,null,null]]"#);
+    assert_eq!(status, 200);
+    assert!(answer.contains("urn:doorbell:json"), "{answer}");
+}

@@ -24,6 +24,7 @@ use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
+use bytes::Bytes;
 use doorbell_protocol::Uid;
 use doorbell_protocol::close::CloseCode;
 use http::{HeaderMap, StatusCode, header};
@@ -36,7 +37,7 @@ use utoipa_axum::routes;
 use super::connections::{self, Kicked, OneConnection};
 use super::fields::{any_json, present};
 use super::login;
-use super::problem::{Members, Problem, read_json, settle};
+use super::problem::{Members, Problem, parse_object, read_bytes, settle};
 use super::push::{self, Payload, message_id};
 use super::{docs, messages, openapi, tokens};
 use crate::context::Context;
@@ -242,12 +243,18 @@ async fn unknown(request: Request) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {}", request.uri().path()))
 }
 
-pub(super) async fn read<T: serde::de::DeserializeOwned>(context: &App, body: Body) -> Answer<T> {
+/// Reads a body within the limits.
+pub(super) async fn collect(context: &App, body: Body) -> Answer<Bytes> {
     let (limit, deadline) = {
         let policy = context.policy.load();
         (policy.limits.body_bytes, policy.limits.head_timeout)
     };
-    read_json(body, limit, deadline).await
+    read_bytes(body, limit, deadline).await
+}
+
+/// Reads a body that is an object, within the limits.
+pub(super) async fn read<T: serde::de::DeserializeOwned>(context: &App, body: Body) -> Answer<T> {
+    parse_object(&collect(context, body).await?)
 }
 
 /// [`read`], with the default for an empty body.

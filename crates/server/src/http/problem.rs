@@ -127,20 +127,18 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Reads a whole JSON body within its bound and its deadline.
+/// Reads a whole JSON body, which is an object, within its bound and its deadline.
 pub(super) async fn read_json<T: DeserializeOwned>(
     body: Body,
     limit: usize,
     deadline: Duration,
 ) -> Result<T, Problem> {
-    let bytes = read_bytes(body, limit, deadline).await?;
-    serde_json::from_slice(&bytes).map_err(|error| Problem::bad_request("json", format!("the body: {error}")))
+    parse_object(&read_bytes(body, limit, deadline).await?)
 }
 
 /// Reads a whole body within its bound and its deadline.
 pub(super) async fn read_bytes(body: Body, limit: usize, deadline: Duration) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(deadline, axum::body::to_bytes(body, limit)).await;
-    match collected {
+    match tokio::time::timeout(deadline, axum::body::to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => {
             use std::error::Error as _;
@@ -158,4 +156,17 @@ pub(super) async fn read_bytes(body: Body, limit: usize, deadline: Duration) -> 
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail))
         }
     }
+}
+
+/// Reads an object. serde would also take a list of its fields' values.
+pub(super) fn parse_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    if text.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(Problem::bad_request("json", "the body: expected an object in {}"));
+    }
+    parse(text)
+}
+
+/// Reads any JSON.
+pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(text).map_err(|error| Problem::bad_request("json", format!("the body: {error}")))
 }

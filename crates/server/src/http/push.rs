@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
 
-use super::api::{Answer, App, aside, read};
+use super::api::{Answer, App, aside, collect, read};
 use super::fields::{Ttl, UidField, any_json, present};
-use super::problem::{Members, Problem};
+use super::problem::{Members, Problem, parse, parse_object};
 
 /// Uids one push may name.
 const MAX_UIDS: usize = 10_000;
@@ -147,10 +147,26 @@ pub(super) fn random_name(prefix: &str) -> Answer<String> {
     }))
 }
 
-/// One push or several.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Pushes(Box<RawValue>);
+/// One push, or a list of them, each still as it was written.
+#[derive(Debug)]
+pub(super) enum Pushes {
+    One(PushRequest),
+    Several(Vec<Box<RawValue>>),
+}
+
+impl Pushes {
+    fn read(text: &[u8]) -> Answer<Self> {
+        if text.trim_ascii_start().first() != Some(&b'[') {
+            return parse_object(text).map(Self::One);
+        }
+        let several: Vec<_> = parse(text)?;
+        if several.len() > MAX_BATCH {
+            let detail = format!("a batch has at most {MAX_BATCH} pushes");
+            return Err(Problem::bad_request("batch", detail));
+        }
+        Ok(Self::Several(several))
+    }
+}
 
 impl utoipa::ToSchema for Pushes {
     fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
@@ -188,19 +204,14 @@ pub(super) enum BatchAnswer {
 #[utoipa::path(post, path = "/v1/push", tag = "pushes", request_body = Pushes,
     responses((status = 200, description = "what became of it; `written` is 0 when nobody heard it", body = PushAnswer)))]
 pub(super) async fn push(State(context): State<App>, body: Body) -> Answer<Json<PushAnswer>> {
-    let Pushes(raw) = read(&context, body).await?;
-    if !raw.get().trim_start().starts_with('[') {
-        return Ok(Json(PushAnswer::One(push_one(&context, parse(raw.get())?).await?)));
-    }
-    let requests: Vec<Box<RawValue>> = parse(raw.get())?;
-    if requests.len() > MAX_BATCH {
-        let detail = format!("a batch has at most {MAX_BATCH} pushes");
-        return Err(Problem::bad_request("batch", detail));
-    }
+    let requests = match Pushes::read(&collect(&context, body).await?)? {
+        Pushes::One(request) => return Ok(Json(PushAnswer::One(push_one(&context, request).await?))),
+        Pushes::Several(requests) => requests,
+    };
     let mut answers = Vec::with_capacity(requests.len());
     for request in requests {
         // One that is wrong does not stop the others.
-        let answer = match parse(request.get()) {
+        let answer = match parse_object(request.get().as_bytes()) {
             Ok(request) => push_one(&context, request).await,
             Err(problem) => Err(problem),
         };
@@ -210,10 +221,6 @@ pub(super) async fn push(State(context): State<App>, body: Body) -> Answer<Json<
         });
     }
     Ok(Json(PushAnswer::Several(answers)))
-}
-
-fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Answer<T> {
-    serde_json::from_str(text).map_err(|error| Problem::bad_request("json", format!("the body: {error}")))
 }
 
 async fn push_one(context: &App, request: PushRequest) -> Answer<Pushed> {
