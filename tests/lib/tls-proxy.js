@@ -1,10 +1,10 @@
 // A real nginx that ends TLS in front of the public listener, configured as our users do it.
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { freePort, reachable } from './ports.js';
 import { run, start, stop } from './process.js';
 import { until } from './until.js';
 
@@ -57,21 +57,4 @@ export async function startTlsProxy(upstream, owner) {
   owner.after(() => stop(nginx));
   await until(`nginx listens (${nginx.output.stderr})`, () => reachable(port));
   return `127.0.0.1:${port}`;
-}
-
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const probe = net.createServer().once('error', reject).listen(0, '127.0.0.1', () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
-}
-
-function reachable(port) {
-  return new Promise((resolve) => {
-    const socket = net.connect({ host: '127.0.0.1', port });
-    socket.once('connect', () => { socket.destroy(); resolve(true); });
-    socket.once('error', () => resolve(false));
-  });
 }
