@@ -51,7 +51,7 @@ test('the API answers as it is described, whatever it is asked', { skip }, async
     'run', `http://${server.api.address}/openapi.json`,
     '--header', `Authorization: Bearer ${server.key}`,
     '--max-time', String(SECONDS), '--seed', seed, '--continue-on-failure',
-  ], { cwd: folder, withinMs: (SECONDS + 120) * 1000, env: { ...process.env, NO_COLOR: '1' } });
+  ], { cwd: folder, withinMs: (SECONDS + 120) * 1000, env: { ...process.env, NO_COLOR: '1', PYTHONPATH: here, SCHEMATHESIS_HOOKS: 'hooks' } });
   assert.equal(code, 0, `seed ${seed}\n${stdout.slice(-8000)}\n${stderr}`);
   const [, tested] = stdout.match(/Tested: (\d+)/) ?? [];
   const [, cases] = stdout.match(/(\d+) generated/) ?? [];
