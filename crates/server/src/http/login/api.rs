@@ -20,8 +20,8 @@ use super::scan::PhoneShown;
 use super::token::{end_session, session_of};
 use crate::context::Context;
 use crate::http::api::{Answer, App, read};
+use crate::http::fields::UidField;
 use crate::http::problem::{Members, Problem};
-use crate::http::push::UidField;
 use crate::login::{Service, error_of, seconds};
 
 /// The provider of people whom the site's own app knows.
