@@ -458,6 +458,41 @@ fn json_logs_are_one_object_a_line() {
 }
 
 #[test]
+fn a_connection_s_life_is_in_the_log_without_its_uid() {
+    let home = Home::new();
+    let level = "info,doorbell_server=debug";
+    let flags = ["--log-format", "json", "--log-level", level, "--identity", "open", "--data-dir", "d"];
+    let served = home.serve(&[&ANYWHERE[..], &flags].concat());
+    let api = served.address("api").to_string();
+    let secret = "uid-that-no-log-may-hold";
+    let mut page = page(&served, secret);
+    let asked = ["push", secret, "hello", "--api", &api, "--data-dir", "d"];
+    assert_eq!(home.run(&asked).code, Some(0));
+    served.signal("TERM");
+    let mut rest = String::new();
+    page.read_to_string(&mut rest).expect("the stream ends");
+    drop(page);
+    let (_, log) = served.end();
+    assert!(!log.contains(secret), "{log}");
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
+    let find = |message: &str, key: &str| {
+        lines
+            .iter()
+            .find(|line| line["message"] == message && line.get(key).is_some())
+            .unwrap_or_else(|| panic!("{message}: {log}"))
+    };
+    let bound = find("connection bound", "uid_hash");
+    assert_eq!((bound["level"].as_str(), bound["transport"].as_str()), (Some("DEBUG"), Some("sse")));
+    assert_eq!(bound["uid_hash"].as_str().map(str::len), Some(12));
+    let of_it = |message: &str| {
+        lines.iter().find(|line| line["message"] == message && line["connection"] == bound["connection"])
+    };
+    assert!(of_it("connection opened").is_some_and(|line| line["listener"] == "public"), "{log}");
+    assert!(of_it("connection gone").is_some_and(|line| line["uid_hash"] == bound["uid_hash"]), "{log}");
+}
+
+#[test]
 fn demo_shows_the_page_and_ways_to_ring_it() {
     let home = Home::new();
     let mut served = home.serve(&[&["demo"], &ANYWHERE[..]].concat());

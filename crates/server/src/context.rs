@@ -16,6 +16,7 @@ use crate::admission::Addresses;
 use crate::http::Remembered;
 use crate::io::{Connection, ConnectionId, Directory};
 use crate::login::Service;
+use crate::log_name::LogNames;
 use crate::metrics::Metrics;
 use crate::policy::{Identity, Policy};
 use crate::revocation::{Proof, Revocations, Revoke, TooManyRevocations};
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) directory: OnceLock<Directory>,
     /// Who waits for acknowledgements.
     pub(crate) acks: Acks,
+    /// What logs call uids.
+    pub(crate) log_names: LogNames,
     /// Tokens that stop working before their end.
     pub(crate) revocations: Revocations,
     /// Pages that log in by scanning; unset where nothing serves them.
@@ -59,6 +62,7 @@ impl Context {
         Self {
             hub,
             directory: OnceLock::new(),
+            log_names: LogNames::default(),
             revocations: Revocations::default(),
             login: OnceLock::new(),
             acks: Acks::default(),

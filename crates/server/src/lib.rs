@@ -22,6 +22,7 @@ mod http;
 pub mod identity;
 mod io;
 mod login;
+mod log_name;
 mod metrics;
 mod origin;
 mod policy;

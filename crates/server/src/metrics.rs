@@ -23,7 +23,7 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Public => "public",
             Self::Text => "text",

@@ -332,7 +332,7 @@ impl Connection {
         }
         let promised = finish(&mut outbound, &Socket(&self.socket), &farewell);
         drop(outbound);
-        self.home.count_closed(self.id, code, &promised);
+        self.home.count_closed(self.id, code, reason, &promised);
         self.home.closing(self.id);
     }
 

@@ -156,7 +156,8 @@ impl LoopHandle {
         self.context.metrics.refused(Listener::Public, "too_slow");
     }
 
-    pub(super) fn count_closed(&self, id: ConnectionId, code: CloseCode, promised: &Promised) {
+    pub(super) fn count_closed(&self, id: ConnectionId, code: CloseCode, reason: &str, promised: &Promised) {
+        tracing::debug!(connection = %id, code = code.0, reason, "closing connection");
         self.context.metrics.closed(code.0);
         self.context.given_up(id, promised, Reason::TooSlow);
     }
@@ -385,6 +386,7 @@ impl EventLoop {
             u32::try_from(since).unwrap_or(u32::MAX),
         ));
         let (slot, next) = Slot::begin(connection, new.listener, new.start, &self.tools);
+        tracing::debug!(connection = %id, listener = new.listener.label(), "connection opened");
         self.tools.open(new.listener).inc();
         entry.insert(slot);
         self.apply(token, next);
@@ -445,6 +447,7 @@ impl EventLoop {
             Next::Resume => self.again.push(token),
             Next::Close(code, reason) => {
                 let Some(slot) = self.slots.get(token) else { return };
+                tracing::debug!(connection = %slot.connection.id, code = code.0, reason, "closing connection");
                 slot.connection.close_here(code, reason);
                 self.context.metrics.closed(code.0);
                 self.closing(token);
@@ -480,6 +483,11 @@ impl EventLoop {
         if connection.uid().is_some() {
             self.context.hub.unbind(connection, self.tools.now_ms);
         }
+        tracing::debug!(
+            connection = %connection.id,
+            uid_hash = self.context.log_names.of(connection.uid()),
+            "connection gone"
+        );
         let promised = connection.abandon();
         self.context.given_up(connection.id, &promised, Reason::ConnectionLost);
         forget_watching(&self.context, connection);

@@ -76,6 +76,13 @@ pub(super) fn bind(
             Unwelcome { code: CloseCode::POLICY, reason: "connections_per_uid" }
         }
     })?;
+    tracing::debug!(
+        connection = %connection.id(),
+        uid_hash = tools.context.log_names.of(connection.uid()),
+        transport = connection.dialect.transport(),
+        dialect = connection.dialect.name(),
+        "connection bound"
+    );
     still_good(connection, tools)
 }
 
