@@ -249,6 +249,123 @@ final class Client
             ->string('token');
     }
 
+    /**
+     * A page of the list of all connections; go on with its `next` as the cursor until that is null.
+     *
+     * @param int $limit 1 to 1000
+     * @param string|null $transport `websocket`, `sse` or `poll`
+     *
+     * @throws Exception\DoorbellException
+     */
+    public function connections(
+        ?string $cursor = null,
+        int $limit = 100,
+        string|int|null $uid = null,
+        ?string $transport = null,
+    ): ConnectionPage {
+        $query = http_build_query([
+            'limit' => $limit,
+            'cursor' => $cursor,
+            'uid' => $uid === null ? null : Uid::check($uid),
+            'transport' => $transport,
+        ], '', '&', \PHP_QUERY_RFC3986);
+        $members = Members::parse($this->call('GET', "/v1/connections?$query"));
+
+        return new ConnectionPage(
+            array_map(Connection::read(...), $members->objects('connections')),
+            $members->optionalString('next'),
+        );
+    }
+
+    /**
+     * Closes one connection with 3501, after what was pushed to it before.
+     *
+     * @return bool whether it was there
+     *
+     * @throws Exception\DoorbellException
+     */
+    public function closeConnection(string $id): bool
+    {
+        try {
+            $this->call('DELETE', '/v1/connections/' . rawurlencode($id));
+        } catch (InvalidRequest $refused) {
+            return $refused->type === 'urn:doorbell:unknown_connection' ? false : throw $refused;
+        }
+
+        return true;
+    }
+
+    /**
+     * Says who a page is that said hello without a token, after a login check of your own.
+     *
+     * @param string $id the `connection` of the page's welcome
+     *
+     * @throws InvalidRequest with status 404 when it is gone, 409 when it has a uid already or does not wait for one
+     * @throws Exception\DoorbellException
+     */
+    public function bind(string $id, string|int $uid): Connection
+    {
+        $path = '/v1/connections/' . rawurlencode($id) . '/bind';
+
+        return Connection::read(Members::parse($this->call('POST', $path, ['uid' => Uid::check($uid)], false)));
+    }
+
+    /**
+     * Ends the uid's tokens before their time and closes the connections that came with them.
+     *
+     * @param int|null $before those issued before this, in Unix seconds; null: all up to now
+     *
+     * @return int how many connections were closed
+     *
+     * @throws Exception\DoorbellException
+     */
+    public function revoke(string|int $uid, ?int $before = null): int
+    {
+        return $this->revocation($uid, $before === null ? null : ['before' => $before]);
+    }
+
+    /**
+     * Ends a single token, by its `jti`, and closes the connections that came with it.
+     *
+     * @return int how many connections were closed
+     *
+     * @throws Exception\DoorbellException
+     */
+    public function revokeToken(string|int $uid, string $tokenId): int
+    {
+        return $this->revocation($uid, ['token_id' => $tokenId]);
+    }
+
+    /**
+     * What became of a message, for each uid it was for. Empty when the server remembers nothing of it.
+     *
+     * @param string $id {@see PushResult::$id}
+     * @param string|int|null $uid only for this uid
+     *
+     * @return list<Trail>
+     *
+     * @throws Exception\DoorbellException
+     */
+    public function trail(string $id, string|int|null $uid = null): array
+    {
+        $query = $uid === null ? '' : '?uid=' . rawurlencode(Uid::check($uid));
+        try {
+            $members = Members::parse($this->call('GET', '/v1/messages/' . rawurlencode($id) . $query));
+        } catch (InvalidRequest $refused) {
+            return $refused->type === 'urn:doorbell:unknown_message' ? [] : throw $refused;
+        }
+
+        return array_map(Trail::read(...), $members->objects('trails'));
+    }
+
+    /** @param array<string, mixed>|null $members */
+    private function revocation(string|int $uid, ?array $members): int
+    {
+        $path = '/v1/users/' . rawurlencode(Uid::check($uid)) . '/revoke';
+
+        return Members::parse($this->call('POST', $path, $members))->int('closed');
+    }
+
     private function membership(string $method, string|int $group, string|int $uid): bool
     {
         $path = sprintf('/v1/groups/%s/members/%s', rawurlencode(Uid::group($group)), rawurlencode(Uid::check($uid)));
@@ -285,6 +402,7 @@ final class Client
             $status === 401, $status === 403 => new Unauthorized(
                 "$said. Check the API key: it is the text of api.key in the server's data directory, or one of [[api.keys]]",
             ),
+            $status === 404 && \in_array($type, ['urn:doorbell:unknown_connection', 'urn:doorbell:unknown_message'], true) => new InvalidRequest($said, $status, $type),
             $status === 404, $status === 405 => new InvalidRequest(
                 "$said. The server has no $method " . strtok($path, '?') . ': it is older than this package, or the url is not its API listener',
                 $status,

@@ -14,6 +14,7 @@ final class Connection
      * @param string $dialect such as `plain`; empty when the server does not say
      * @param string $address where it comes from, as the server sees it
      * @param int $since when it opened, in Unix seconds
+     * @param string|null $uid whose it is; null while it has not said so, or waits to be bound
      */
     public function __construct(
         public readonly string $id,
@@ -21,6 +22,7 @@ final class Connection
         public readonly string $dialect,
         public readonly string $address,
         public readonly int $since,
+        public readonly ?string $uid = null,
     ) {
     }
 
@@ -35,6 +37,7 @@ final class Connection
             $members->optionalString('dialect') ?? '',
             $members->optionalString('address') ?? '',
             $members->int('since'),
+            $members->optionalString('uid'),
         );
     }
 }

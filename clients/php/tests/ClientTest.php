@@ -104,6 +104,62 @@ final class ClientTest extends RealServerTestCase
         self::assertSame(0, $client->kick('kicked'));
     }
 
+    public function testConnectionsAreListedInPagesAndClosedByName(): void
+    {
+        $client = self::$server->client();
+        $pages = [self::page('listed'), self::page('listed'), self::page('listed')];
+        $found = [];
+        $cursor = null;
+        do {
+            $page = $client->connections($cursor, limit: 2, uid: 'listed', transport: 'websocket');
+            array_push($found, ...$page->connections);
+            $cursor = $page->next;
+        } while ($cursor !== null);
+
+        self::assertCount(3, array_unique(array_column($found, 'id')));
+        self::assertSame(['listed', 'listed', 'listed'], array_column($found, 'uid'));
+        self::assertTrue($client->closeConnection($found[0]->id));
+        self::assertTrue(Until::true(static fn (): bool => !$client->closeConnection($found[0]->id)));
+        self::assertCount(2, $client->user('listed')->connections);
+        foreach ($pages as $page) {
+            $page->close();
+        }
+    }
+
+    public function testWhatCannotBeBoundIsToldApart(): void
+    {
+        $client = self::$server->client();
+        $page = self::page('bound');
+        [$connection] = $client->user('bound')->connections;
+        foreach ([[$connection->id, 409, 'bound'], ['c_0000000000000000', 404, 'unknown_connection']] as [$id, $status, $type]) {
+            try {
+                $client->bind($id, 'other');
+                self::fail("$id was bound");
+            } catch (InvalidRequest $refused) {
+                self::assertSame([$status, "urn:doorbell:$type"], [$refused->status, $refused->type]);
+            }
+        }
+        $page->close();
+    }
+
+    public function testTheTrailSaysWhatBecameOfAMessage(): void
+    {
+        $client = self::$server->client();
+        $page = self::page('followed');
+        $result = $client->push('followed', 'hello', ttl: 0);
+        [$connection] = $client->user('followed')->connections;
+        [$trail] = $client->trail($result->id);
+
+        self::assertSame('followed', $trail->uid);
+        self::assertSame(['accepted', 'written'], array_column($trail->steps, 'step'));
+        self::assertSame($connection->id, $trail->steps[1]->connection);
+        self::assertEqualsWithDelta(time(), $trail->steps[1]->atMs / 1000, 60);
+        [$trail] = $client->trail($client->push('nobody-to-follow', 'hello', ttl: 0)->id, 'nobody-to-follow');
+        self::assertSame('absent', $trail->steps[1]->reason);
+        self::assertSame([], $client->trail('m_never'));
+        $page->close();
+    }
+
     public function testGroups(): void
     {
         $client = self::$server->client();

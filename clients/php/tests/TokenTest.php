@@ -56,6 +56,24 @@ final class TokenTest extends RealServerTestCase
         yield 'another audience' => [static fn (string $key) => Token::mint($key, 'u', 60, self::ISSUER, 'shop')];
     }
 
+    public function testRevokedTokensAndTheirConnectionsEnd(): void
+    {
+        $client = self::$server->client();
+        $token = $client->createToken('revoked');
+        $page = Page::open(self::$server, $token);
+        self::assertTrue(Until::true(static fn (): bool => $client->isOnline('revoked')));
+
+        self::assertSame(0, $client->revokeToken('revoked', 'another'));
+        self::assertSame(0, $client->revoke('revoked', time() - 3600));
+        self::assertSame(1, $client->revoke('revoked'));
+        self::assertSame(3500, $page->closeCode());
+        self::assertSame(3500, Page::open(self::$server, $token)->closeCode());
+
+        $fresh = Page::open(self::$server, $client->createToken('revoked'));
+        self::assertTrue(Until::true(static fn (): bool => $client->isOnline('revoked')));
+        $fresh->close();
+    }
+
     public function testATokenEndsWhenItSays(): void
     {
         $page = Page::open(self::$server, $this->mint('brief', 1));
