@@ -25,7 +25,7 @@ pub(crate) fn check(data: &[u8]) {
     let Ok(head) = Head::parse(&data[..end], &mut fields) else { return };
     let upgrade = head.upgrade();
     let response = match upgrade.accept() {
-        Ok(accepted) => accepted.response(upgrade.protocols().next()),
+        Ok(accepted) => accepted.response(upgrade.protocols().next(), upgrade.deflate()),
         Err(error) => error.refusal(),
     };
     let mut fields = [httparse::EMPTY_HEADER; 16];

@@ -275,6 +275,9 @@ pub struct EchoArgs {
     /// The longest message [default: 64KiB]
     #[arg(long, value_name = "SIZE")]
     pub max_message: Option<String>,
+    /// Accept permessage-deflate
+    #[arg(long)]
+    pub compression: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

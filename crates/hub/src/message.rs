@@ -1,8 +1,9 @@
-//! A message on its way out: encoded at most once a dialect, shared by everyone who cannot take it at once.
+//! A message on its way out: encoded and compressed at most once a dialect, shared by everyone who cannot take it at once.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
 
+use doorbell_protocol::deflate::compress;
 use doorbell_protocol::envelope::{write_event, write_message};
 use doorbell_protocol::frame::{Opcode, encode};
 
@@ -19,6 +20,10 @@ pub enum Encoding {
     Event,
     /// The envelope alone.
     Text,
+    /// As `Plain`, compressed where that makes it smaller (permessage-deflate).
+    DeflatedPlain,
+    /// As `Envelope`, compressed where that makes it smaller.
+    DeflatedEnvelope,
 }
 
 /// A message, borrowed from whoever pushes it.
@@ -39,6 +44,9 @@ pub struct Message<'a> {
     text: OnceCell<Arc<[u8]>>,
     envelope: OnceCell<Arc<[u8]>>,
     event: OnceCell<Arc<[u8]>>,
+    /// `None` in them: left as it is.
+    deflated: OnceCell<Option<Arc<[u8]>>>,
+    deflated_envelope: OnceCell<Option<Arc<[u8]>>>,
 }
 
 /// What an envelope says of a message.
@@ -71,6 +79,8 @@ impl<'a> Message<'a> {
             text: OnceCell::new(),
             envelope: OnceCell::new(),
             event: OnceCell::new(),
+            deflated: OnceCell::new(),
+            deflated_envelope: OnceCell::new(),
         }
     }
 
@@ -101,6 +111,8 @@ impl<'a> Message<'a> {
             Encoding::Envelope => self.envelope(),
             Encoding::Event => self.event(),
             Encoding::Text => self.text(),
+            Encoding::DeflatedPlain => self.deflated().map_or(self.frame, |frame| frame),
+            Encoding::DeflatedEnvelope => self.deflated_envelope().unwrap_or_else(|| self.envelope()),
         }
     }
 
@@ -112,6 +124,12 @@ impl<'a> Message<'a> {
             Encoding::Envelope => Arc::clone(self.envelope()),
             Encoding::Event => Arc::clone(self.event()),
             Encoding::Text => Arc::clone(self.text()),
+            Encoding::DeflatedPlain => {
+                self.deflated().map_or_else(|| self.share(Encoding::Plain), Arc::clone)
+            }
+            Encoding::DeflatedEnvelope => {
+                Arc::clone(self.deflated_envelope().unwrap_or_else(|| self.envelope()))
+            }
         }
     }
 
@@ -131,6 +149,14 @@ impl<'a> Message<'a> {
             write_event("message", position, text, &mut event);
             Arc::from(event)
         })
+    }
+
+    fn deflated(&self) -> Option<&Arc<[u8]>> {
+        self.deflated.get_or_init(|| compress(self.frame).map(Arc::from)).as_ref()
+    }
+
+    fn deflated_envelope(&self) -> Option<&Arc<[u8]>> {
+        self.deflated_envelope.get_or_init(|| compress(self.envelope()).map(Arc::from)).as_ref()
     }
 
     fn envelope(&self) -> &Arc<[u8]> {

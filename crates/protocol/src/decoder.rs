@@ -8,6 +8,7 @@
 use std::mem;
 
 use crate::close::CloseCode;
+use crate::deflate::{Inflater, longest};
 use crate::error::ProtocolError;
 use crate::frame::{Header, MAX_CLIENT_HEADER, MAX_CONTROL_PAYLOAD, Opcode, unmask};
 
@@ -18,6 +19,15 @@ pub enum MessageKind {
     Text,
     /// Any bytes.
     Binary,
+}
+
+impl MessageKind {
+    const fn opcode(self) -> Opcode {
+        match self {
+            Self::Text => Opcode::Text,
+            Self::Binary => Opcode::Binary,
+        }
+    }
 }
 
 /// What a client said.
@@ -87,14 +97,42 @@ impl Decoder {
         max_message: usize,
     ) -> Result<Option<Event<'e>>, ProtocolError> {
         self.forget_delivered();
-        match self.advance(input, max_message)? {
+        match self.advance(input, Rules { max_message, deflate: false })? {
             Step::Blocked => Ok(None),
-            Step::InPlace(opcode, payload) => event(opcode, payload).map(Some),
-            Step::Kept(opcode) => {
-                let partial = self.partial.as_deref().expect("a kept payload is in the partial");
-                partial.event(opcode).map(Some)
-            }
+            Step::InPlace(frame, payload) => event(frame.opcode, payload).map(Some),
+            Step::Kept(opcode) => self.kept().event(opcode).map(Some),
         }
+    }
+
+    /// As [`next`](Self::next), where permessage-deflate was negotiated: a compressed message is inflated, to at most
+    /// `max_message` bytes, and then borrows from `inflater`.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn next_inflating<'e, 'i: 'e>(
+        &'e mut self,
+        input: &mut &'i mut [u8],
+        max_message: usize,
+        inflater: &'e mut Inflater,
+    ) -> Result<Option<Event<'e>>, ProtocolError> {
+        self.forget_delivered();
+        match self.advance(input, Rules { max_message, deflate: true })? {
+            Step::Blocked => Ok(None),
+            Step::InPlace(Frame { opcode, compressed: true, .. }, payload) => {
+                event(opcode, inflater.inflate(payload, max_message)?).map(Some)
+            }
+            Step::InPlace(frame, payload) => event(frame.opcode, payload).map(Some),
+            Step::Kept(opcode) => match &self.kept().message {
+                Some(Message { kind, data, compressed: true, .. }) if !opcode.is_control() => {
+                    event(kind.opcode(), inflater.inflate(data, max_message)?).map(Some)
+                }
+                _ => self.kept().event(opcode).map(Some),
+            },
+        }
+    }
+
+    fn kept(&self) -> &Partial {
+        self.partial.as_deref().expect("a kept payload is in the partial")
     }
 
     /// Frees what the event returned by the previous call borrowed.
@@ -118,16 +156,12 @@ impl Decoder {
     }
 
     /// Reads frames until one completes an event or the input ends.
-    fn advance<'i>(
-        &mut self,
-        input: &mut &'i mut [u8],
-        max_message: usize,
-    ) -> Result<Step<'i>, ProtocolError> {
+    fn advance<'i>(&mut self, input: &mut &'i mut [u8], rules: Rules) -> Result<Step<'i>, ProtocolError> {
         loop {
             let under_way = self.partial.as_mut().and_then(|partial| partial.frame.take());
             let frame = match under_way {
                 Some(frame) => frame,
-                None => match self.read_header(input, max_message)? {
+                None => match self.read_header(input, rules)? {
                     Some(frame) => frame,
                     None => return Ok(Step::Blocked),
                 },
@@ -139,31 +173,28 @@ impl Decoder {
                 unmask(payload, frame.mask, 0);
                 // Only a header that came in pieces, or the message around a control frame, was kept.
                 self.forget_unless_in_message();
-                return Ok(Step::InPlace(frame.opcode, payload));
+                return Ok(Step::InPlace(frame, payload));
             }
 
             let partial = self.partial.get_or_insert_default();
-            if let Some(step) = partial.take_payload(frame, input, max_message)? {
+            if let Some(step) = partial.take_payload(frame, input, rules)? {
                 return Ok(step);
             }
         }
     }
 
     /// Reads the header of the next frame and checks it against the message under way.
-    fn read_header(
-        &mut self,
-        input: &mut &mut [u8],
-        max_message: usize,
-    ) -> Result<Option<Frame>, ProtocolError> {
+    fn read_header(&mut self, input: &mut &mut [u8], rules: Rules) -> Result<Option<Frame>, ProtocolError> {
+        let Rules { max_message, deflate } = rules;
         let header = match &mut self.partial {
-            Some(partial) if partial.header_len > 0 => partial.complete_header(input)?,
-            _ => match Header::parse(input)? {
+            Some(partial) if partial.header_len > 0 => partial.complete_header(input, deflate)?,
+            _ => match Header::parse_with(input, deflate)? {
                 Some((header, len)) => {
                     take(input, len);
                     Some(header)
                 }
                 None if input.is_empty() => None,
-                None => self.partial.get_or_insert_default().complete_header(input)?,
+                None => self.partial.get_or_insert_default().complete_header(input, deflate)?,
             },
         };
         let Some(header) = header else { return Ok(None) };
@@ -174,14 +205,36 @@ impl Decoder {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => MAX_CONTROL_PAYLOAD,
             (Opcode::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
             (Opcode::Text | Opcode::Binary, Some(_)) => return Err(ProtocolError::InterruptedMessage),
-            (Opcode::Continuation, Some(message)) => max_message.saturating_sub(message.data.len()),
-            (Opcode::Text | Opcode::Binary, None) => max_message,
+            (Opcode::Continuation, Some(message)) => {
+                rules.longest(message.compressed).saturating_sub(message.data.len())
+            }
+            (Opcode::Text | Opcode::Binary, None) => rules.longest(header.compressed),
         };
         let len = usize::try_from(header.payload_len)
             .ok()
             .filter(|len| *len <= room)
             .ok_or(ProtocolError::MessageTooBig { max: max_message })?;
-        Ok(Some(Frame { fin: header.fin, opcode: header.opcode, mask, len, taken: 0 }))
+        let Header { fin, opcode, compressed, .. } = header;
+        Ok(Some(Frame { fin, opcode, compressed, mask, len, taken: 0 }))
+    }
+}
+
+/// What holds for a stream.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    /// Bytes of payload in one message, as it was before it was compressed.
+    max_message: usize,
+    /// permessage-deflate was negotiated.
+    deflate: bool,
+}
+
+impl Rules {
+    /// The most bytes a message may have on the wire.
+    const fn longest(self, compressed: bool) -> usize {
+        match compressed {
+            true => longest(self.max_message),
+            false => self.max_message,
+        }
     }
 }
 
@@ -190,7 +243,7 @@ enum Step<'i> {
     /// All input is taken and no event is complete.
     Blocked,
     /// A frame lay whole in the input; its payload is unmasked there.
-    InPlace(Opcode, &'i [u8]),
+    InPlace(Frame, &'i [u8]),
     /// A control payload, or a message, is complete in the [`Partial`]. The opcode is that of its last frame.
     Kept(Opcode),
 }
@@ -200,6 +253,8 @@ enum Step<'i> {
 struct Frame {
     fin: bool,
     opcode: Opcode,
+    /// It begins a compressed message.
+    compressed: bool,
     mask: [u8; 4],
     /// Bytes of payload, within the limit.
     len: usize,
@@ -248,13 +303,18 @@ impl Default for Partial {
 
 impl Partial {
     /// Moves bytes from the input until they make a header. `None` when the input ends first.
-    fn complete_header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, ProtocolError> {
+    fn complete_header(
+        &mut self,
+        input: &mut &mut [u8],
+        deflate: bool,
+    ) -> Result<Option<Header>, ProtocolError> {
         while let [byte, ..] = **input {
             take(input, 1);
             self.header[usize::from(self.header_len)] = byte;
             self.header_len += 1;
             // A header is complete at 14 bytes at the latest, so the index above stays inside.
-            if let Some((header, _)) = Header::parse(&self.header[..usize::from(self.header_len)])? {
+            let bytes = &self.header[..usize::from(self.header_len)];
+            if let Some((header, _)) = Header::parse_with(bytes, deflate)? {
                 self.header_len = 0;
                 return Ok(Some(header));
             }
@@ -269,7 +329,7 @@ impl Partial {
         &mut self,
         mut frame: Frame,
         input: &mut &mut [u8],
-        max_message: usize,
+        rules: Rules,
     ) -> Result<Option<Step<'static>>, ProtocolError> {
         if input.is_empty() && frame.taken < frame.len {
             // Nothing but the header is here: the payload may yet come whole, and then stays in place.
@@ -289,8 +349,9 @@ impl Partial {
         } else {
             let kind = if frame.opcode == Opcode::Binary { MessageKind::Binary } else { MessageKind::Text };
             // A continuation finds the message its first frame made, and leaves the kind alone.
-            let message = self.message.get_or_insert_with(|| Message::new(kind));
-            let limit = if frame.fin { message.data.len() + missing } else { max_message };
+            let message = self.message.get_or_insert_with(|| Message::new(kind, frame.compressed));
+            let longest = rules.longest(message.compressed);
+            let limit = if frame.fin { message.data.len() + missing } else { longest };
             message.append(payload, limit);
             message.check_utf8(complete && frame.fin)?;
         }
@@ -322,14 +383,16 @@ impl Partial {
 #[derive(Debug)]
 struct Message {
     kind: MessageKind,
+    /// `data` has yet to be inflated.
+    compressed: bool,
     data: Vec<u8>,
     /// `data` up to here is whole characters of valid UTF-8. Stays 0 in a binary message.
     valid_up_to: usize,
 }
 
 impl Message {
-    const fn new(kind: MessageKind) -> Self {
-        Self { kind, data: Vec::new(), valid_up_to: 0 }
+    const fn new(kind: MessageKind, compressed: bool) -> Self {
+        Self { kind, compressed, data: Vec::new(), valid_up_to: 0 }
     }
 
     /// Appends bytes, growing by doubling as a `Vec` does, yet never past `limit`: the final size when it is
@@ -345,7 +408,7 @@ impl Message {
 
     /// Refuses text as soon as what has arrived cannot become UTF-8, so that nobody waits for the rest.
     fn check_utf8(&mut self, at_end: bool) -> Result<(), ProtocolError> {
-        if self.kind == MessageKind::Binary {
+        if self.kind == MessageKind::Binary || self.compressed {
             return Ok(());
         }
         match simdutf8::compat::from_utf8(&self.data[self.valid_up_to..]) {

@@ -11,7 +11,7 @@ use crate::close::CloseCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// RSV1, RSV2 or RSV3 is set though no extension was negotiated (§5.2).
+    /// RSV1, RSV2 or RSV3 is set though no extension that was negotiated means anything by it here (§5.2).
     #[error("reserved header bits are set")]
     ReservedBits,
     /// The opcode is one of 3 to 7 or 11 to 15 (§5.2).
@@ -50,6 +50,9 @@ pub enum ProtocolError {
     /// A text message is not UTF-8 (§8.1).
     #[error("text message is not UTF-8")]
     InvalidUtf8,
+    /// A compressed message cannot be inflated (RFC 7692 §7.2.2).
+    #[error("compressed message cannot be inflated")]
+    InvalidDeflate,
     /// A Close frame has a payload of one byte, half a code (§5.5.1).
     #[error("close frame has half a code")]
     TruncatedCloseCode,
@@ -70,7 +73,7 @@ impl ProtocolError {
     pub const fn close_code(&self) -> CloseCode {
         match self {
             Self::MessageTooBig { .. } => CloseCode::TOO_BIG,
-            Self::InvalidUtf8 | Self::CloseReasonNotUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::InvalidDeflate | Self::CloseReasonNotUtf8 => CloseCode::INVALID_PAYLOAD,
             Self::ReservedBits
             | Self::ReservedOpcode(_)
             | Self::Unmasked
@@ -100,6 +103,7 @@ impl ProtocolError {
             Self::LengthHighBit => "length_high_bit",
             Self::MessageTooBig { .. } => "message_too_big",
             Self::InvalidUtf8 => "invalid_utf8",
+            Self::InvalidDeflate => "invalid_deflate",
             Self::TruncatedCloseCode => "truncated_close_code",
             Self::IllegalCloseCode(_) => "illegal_close_code",
             Self::CloseReasonNotUtf8 => "close_reason_not_utf8",

@@ -1,7 +1,7 @@
 //! WebSocket frames: the header of RFC 6455 §5.2, masking of §5.3, and frames as a server sends them.
 //!
-//! A server never fragments, never masks and uses no extension, so what it sends is two to ten bytes of
-//! header and the payload as it is. The same bytes go to every receiver: encode once, share.
+//! A server never fragments and never masks, so what it sends is two to ten bytes of header and the payload as it is,
+//! or compressed by [`crate::deflate`]. The same bytes go to every receiver: encode once, share.
 
 use crate::close::CloseCode;
 use crate::error::ProtocolError;
@@ -21,6 +21,8 @@ pub const MAX_CLOSE_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 // RFC 6455 §5.2: first byte FIN RSV1 RSV2 RSV3 opcode(4), second byte MASK length(7).
 const FIN: u8 = 0b1000_0000;
 const RSV: u8 = 0b0111_0000;
+/// Set in the first frame of a compressed message (RFC 7692 §6).
+pub(crate) const RSV1: u8 = 0b0100_0000;
 const OPCODE: u8 = 0b0000_1111;
 const MASK: u8 = 0b1000_0000;
 const LENGTH: u8 = 0b0111_1111;
@@ -90,6 +92,8 @@ pub struct Header {
     pub mask: Option<[u8; 4]>,
     /// The declared length of the payload, in bytes; below 2^63.
     pub payload_len: u64,
+    /// Whether the message that begins with it is compressed (RFC 7692 §6).
+    pub compressed: bool,
 }
 
 impl Header {
@@ -102,8 +106,16 @@ impl Header {
     /// Any violation that shows in one header alone: reserved bits and opcodes, control frames that are
     /// fragmented or long, lengths that are not minimal or have the highest bit set.
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, ProtocolError> {
+        Self::parse_with(bytes, false)
+    }
+
+    /// As [`parse`](Self::parse); with `deflate`, RSV1 may mark the first frame of a data message as compressed.
+    pub(crate) fn parse_with(bytes: &[u8], deflate: bool) -> Result<Option<(Self, usize)>, ProtocolError> {
         let Some(&first) = bytes.first() else { return Ok(None) };
-        if first & RSV != 0 {
+        let compressed = first & RSV == RSV1
+            && deflate
+            && matches!(Opcode::from_bits(first & OPCODE), Some(Opcode::Text | Opcode::Binary));
+        if first & RSV != 0 && !compressed {
             return Err(ProtocolError::ReservedBits);
         }
         let fin = first & FIN != 0;
@@ -142,10 +154,10 @@ impl Header {
         }
 
         if second & MASK == 0 {
-            return Ok(Some((Self { fin, opcode, mask: None, payload_len }, at)));
+            return Ok(Some((Self { fin, opcode, mask: None, payload_len, compressed }, at)));
         }
         let Some(mask) = bytes[at..].first_chunk() else { return Ok(None) };
-        Ok(Some((Self { fin, opcode, mask: Some(*mask), payload_len }, at + 4)))
+        Ok(Some((Self { fin, opcode, mask: Some(*mask), payload_len, compressed }, at + 4)))
     }
 }
 
@@ -255,7 +267,8 @@ mod tests {
                 for short in 0..n {
                     assert_eq!(Header::parse(&bytes[..short]), Ok(None));
                 }
-                let header = Header { fin: true, opcode, mask: None, payload_len: len as u64 };
+                let header =
+                    Header { fin: true, opcode, mask: None, payload_len: len as u64, compressed: false };
                 assert_eq!(Header::parse(&bytes[..n]), Ok(Some((header, n))));
             }
         }

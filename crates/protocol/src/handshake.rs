@@ -17,6 +17,7 @@ pub use error::HandshakeError;
 pub use head::{Head, HeadError, find_head_end};
 pub use refusal::refusal;
 
+use crate::deflate::Deflate;
 use crate::line::is_token;
 
 /// What the server appends to the client's key before hashing (RFC 6455 §1.3).
@@ -58,6 +59,8 @@ pub struct Upgrade<'a> {
     key: Field<'a>,
     /// The values of all `Sec-WebSocket-Protocol` fields. Empty, and so without memory, when there are none.
     protocols: Vec<&'a [u8]>,
+    /// The values of all `Sec-WebSocket-Extensions` fields.
+    extensions: Vec<&'a [u8]>,
 }
 
 /// A header field that may appear once.
@@ -96,6 +99,7 @@ impl<'a> Upgrade<'a> {
             version: Field::default(),
             key: Field::default(),
             protocols: Vec::new(),
+            extensions: Vec::new(),
         };
         for (name, value) in headers {
             upgrade.add(name, value.trim_ascii());
@@ -119,6 +123,8 @@ impl<'a> Upgrade<'a> {
             self.version.add(value);
         } else if is("sec-websocket-protocol") {
             self.protocols.push(value);
+        } else if is("sec-websocket-extensions") {
+            self.extensions.push(value);
         }
     }
 
@@ -191,6 +197,14 @@ impl<'a> Upgrade<'a> {
     }
 }
 
+impl Upgrade<'_> {
+    /// What to answer to the offers of permessage-deflate, if one of them is acceptable (RFC 7692 §5).
+    #[must_use]
+    pub fn deflate(&self) -> Option<Deflate> {
+        Deflate::negotiate(self.extensions.iter().copied())
+    }
+}
+
 /// The elements of a comma-separated list (RFC 9110 §5.6.1), without whitespace around them.
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
@@ -205,9 +219,10 @@ pub struct Accepted {
 impl Accepted {
     /// The head of the `101 Switching Protocols` response, its blank line included; frames follow it.
     ///
-    /// `subprotocol` must be one that the client [offered](Upgrade::protocols), or `None`.
+    /// `subprotocol` must be one that the client [offered](Upgrade::protocols), or `None`; `deflate` what it
+    /// [offered](Upgrade::deflate), or `None`.
     #[must_use]
-    pub fn response(&self, subprotocol: Option<&str>) -> Vec<u8> {
+    pub fn response(&self, subprotocol: Option<&str>, deflate: Option<Deflate>) -> Vec<u8> {
         let mut out = Vec::with_capacity(192);
         out.extend_from_slice(
             b"HTTP/1.1 101 Switching Protocols\r\n\
@@ -220,6 +235,10 @@ impl Accepted {
             debug_assert!(is_token(subprotocol.as_bytes()), "a subprotocol is a token");
             out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
             out.extend_from_slice(subprotocol.as_bytes());
+        }
+        if let Some(deflate) = deflate {
+            out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+            out.extend_from_slice(deflate.answer().as_bytes());
         }
         out.extend_from_slice(b"\r\n\r\n");
         out
@@ -267,13 +286,13 @@ mod tests {
         assert_eq!(upgrade.host(), Some(&b"server.example.com"[..]));
         assert_eq!(upgrade.origin(), Some(&b"http://example.com"[..]));
         assert_eq!(upgrade.protocols().collect::<Vec<_>>(), ["chat", "superchat"]);
-        let response = upgrade.accept().unwrap().response(Some("chat"));
+        let response = upgrade.accept().unwrap().response(Some("chat"), None);
         assert_eq!(
             std::str::from_utf8(&response).unwrap(),
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
         );
-        let response = upgrade.accept().unwrap().response(None);
+        let response = upgrade.accept().unwrap().response(None, None);
         assert!(response.ends_with(b"Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"));
     }
 

@@ -7,6 +7,7 @@
 //! | module | format | source |
 //! |---|---|---|
 //! | [`frame`], [`decoder`] | WebSocket frames and messages, server side | RFC 6455 §5 |
+//! | [`deflate`] | permessage-deflate: negotiation, compressed frames, bounded inflating | RFC 7692 |
 //! | [`close`] | WebSocket close codes | RFC 6455 §7.4 |
 //! | [`handshake`] | the WebSocket opening handshake and its refusals | RFC 6455 §4.2, RFC 9457 |
 //! | [`mod@line`] | the text port's lines | RFC 8259 |
@@ -30,6 +31,7 @@
 
 pub mod close;
 pub mod decoder;
+pub mod deflate;
 pub mod envelope;
 mod error;
 pub mod frame;
@@ -42,6 +44,7 @@ pub mod uid;
 
 pub use close::CloseCode;
 pub use decoder::{Decoder, Event, MessageKind};
+pub use deflate::{Deflate, Inflater};
 pub use error::ProtocolError;
 pub use frame::Opcode;
 pub use line::LineError;

@@ -3,6 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+#[path = "../../../fuzz/properties/deflate.rs"]
+mod deflate;
 #[path = "../../../fuzz/properties/frame.rs"]
 mod frame;
 #[path = "../../../fuzz/properties/handshake_head.rs"]
@@ -78,6 +80,26 @@ proptest! {
     #[test]
     fn any_bytes_as_lines(bytes in vec(any::<u8>(), 0..200)) {
         line::check(&bytes);
+    }
+
+    #[test]
+    fn any_bytes_as_compressed_frames(bytes in vec(any::<u8>(), 0..400)) {
+        deflate::check(&bytes);
+    }
+
+    /// Whole masked messages, compressed and then damaged here and there.
+    #[test]
+    fn nearly_valid_compressed_frames(
+        max_message in 0u16..2000,
+        piece in 1u8..60,
+        text in "[a-c]{0,600}",
+        damage in mutations(&[0xc1, 0xc2, 0x81, 0x41, 0x80, 0x00, 0xff]),
+    ) {
+        let mut stream = max_message.to_be_bytes().to_vec();
+        stream.push(piece);
+        deflate::append_masked(text.as_bytes(), &mut stream);
+        deflate::append_masked(text.as_bytes(), &mut stream);
+        deflate::check(&mutate(stream, damage));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../../../fuzz/properties/deflate.rs"]
+mod deflate;
 #[path = "../../../fuzz/properties/frame.rs"]
 mod frame;
 #[path = "../../../fuzz/properties/handshake_head.rs"]
@@ -11,6 +13,11 @@ mod handshake_head;
 mod line;
 #[path = "../../../fuzz/properties/proxy.rs"]
 mod proxy;
+
+#[test]
+fn deflate_seeds_hold() {
+    run("deflate", deflate::check);
+}
 
 #[test]
 fn frame_seeds_hold() {

@@ -18,6 +18,8 @@ pub(crate) struct Policy {
     pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
     /// The address browsers know the public listener by, without a slash at its end.
     pub(crate) url: Option<String>,
+    /// Whether WebSockets may use permessage-deflate.
+    pub(crate) compression: bool,
     pub(crate) identity: Identity,
     pub(crate) text_key: Option<SecretString>,
     pub(crate) api_keys: Vec<ApiKey>,
@@ -52,6 +54,7 @@ impl Policy {
             origins: OriginPolicy::new(&settings.public.origins, settings.public.identity),
             trusted_proxies: settings.public.trusted_proxies.clone(),
             url: settings.public.url.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
+            compression: settings.public.compression,
             identity,
             text_key: settings.text.key.clone(),
             api_keys: settings.api.keys.clone(),
@@ -70,12 +73,13 @@ impl Policy {
     }
 
     /// What the echo server goes by: anyone, from anywhere.
-    pub(crate) fn echo(limits: Limits) -> Self {
+    pub(crate) fn echo(limits: Limits, compression: bool) -> Self {
         Self {
             limits,
             origins: OriginPolicy::any(),
             trusted_proxies: Vec::new(),
             url: None,
+            compression,
             identity: Identity::Open,
             text_key: None,
             api_keys: Vec::new(),

@@ -238,12 +238,13 @@ pub struct EchoServer {
 }
 
 impl EchoServer {
-    /// Listens on `address`, with `limits` but without the limits per client address.
+    /// Listens on `address`, with `limits` but without the limits per client address; `compression` as in
+    /// [`settings::Public`](crate::settings::Public).
     ///
     /// # Errors
     /// [`StartError`]
-    pub fn start(address: SocketAddr, limits: Limits) -> Result<Self, StartError> {
-        let context = Arc::new(Context::new(Policy::echo(limits)));
+    pub fn start(address: SocketAddr, limits: Limits, compression: bool) -> Result<Self, StartError> {
+        let context = Arc::new(Context::new(Policy::echo(limits, compression)));
         let listener = listen("echo", address)?;
         let address = listener.local_addr()?;
         let io =
@@ -385,6 +386,7 @@ fn compare(old: &Settings, new: &Settings) -> ReloadReport {
         ("providers", providers(old) != providers(new), true),
         ("public.origins", old.public.origins != new.public.origins, true),
         ("public.trusted_proxies", old.public.trusted_proxies != new.public.trusted_proxies, true),
+        ("public.compression", old.public.compression != new.public.compression, true),
         ("public.identity", old.public.identity != new.public.identity, true),
         ("text.key", secret(&old.text.key) != secret(&new.text.key), true),
         ("api.keys", keys(old) != keys(new), true),

@@ -65,6 +65,8 @@ pub struct Public {
     pub origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` or PROXY header is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether WebSockets may use permessage-deflate (RFC 7692), if the client offers it.
+    pub compression: bool,
     /// A PEM certificate chain; with `tls_key`, the listener speaks TLS.
     pub tls_cert: Option<PathBuf>,
     /// The PEM private key of `tls_cert`.
@@ -80,6 +82,7 @@ impl Default for Public {
             url: None,
             origins: Vec::new(),
             trusted_proxies: Vec::new(),
+            compression: false,
             tls_cert: None,
             tls_key: None,
         }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use doorbell_protocol::Deflate;
 use doorbell_protocol::envelope::SUBPROTOCOL;
 use doorbell_protocol::handshake::{Upgrade, refusal};
 
@@ -40,10 +41,19 @@ impl Refused {
     }
 }
 
-/// Checks everything about the request itself; the answer is the complete 101 head, and how the WebSocket will speak.
+/// A request that becomes a WebSocket.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    /// The complete 101 head.
+    pub(crate) answer: Vec<u8>,
+    pub(crate) dialect: Dialect,
+    pub(crate) deflate: Option<Deflate>,
+}
+
+/// Checks everything about the request itself.
 ///
 /// A subprotocol that is not known is not chosen, and the connection is plain, as it is without any.
-pub(crate) fn grant(upgrade: &Upgrade<'_>, policy: &Policy) -> Result<(Vec<u8>, Dialect), Refused> {
+pub(crate) fn grant(upgrade: &Upgrade<'_>, policy: &Policy) -> Result<Granted, Refused> {
     let accepted = upgrade.accept().map_err(|error| Refused {
         headers: error.headers(),
         ..Refused::new(error.status(), error.reason(), error.to_string())
@@ -51,10 +61,10 @@ pub(crate) fn grant(upgrade: &Upgrade<'_>, policy: &Policy) -> Result<(Vec<u8>, 
     if !policy.origins.allows(upgrade.origin(), upgrade.host()) {
         return Err(origin_refused(upgrade.origin()));
     }
-    if upgrade.protocols().any(|protocol| protocol == SUBPROTOCOL) {
-        return Ok((accepted.response(Some(SUBPROTOCOL)), Dialect::V1));
-    }
-    Ok((accepted.response(None), Dialect::Plain))
+    let deflate = upgrade.deflate().filter(|_| policy.compression);
+    let v1 = upgrade.protocols().any(|protocol| protocol == SUBPROTOCOL);
+    let (subprotocol, dialect) = if v1 { (Some(SUBPROTOCOL), Dialect::V1) } else { (None, Dialect::Plain) };
+    Ok(Granted { answer: accepted.response(subprotocol, deflate), dialect, deflate })
 }
 
 /// The refusal of a page from an origin that is not allowed.

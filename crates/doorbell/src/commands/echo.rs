@@ -16,7 +16,7 @@ const ECHOES_WAITING: usize = 4;
 pub(crate) fn run(args: &EchoArgs) -> Result<ExitCode, Failure> {
     logging::start(&Log::default());
     let limits = limits(args)?;
-    running::echo(args.listen, limits)
+    running::echo(args.listen, limits, args.compression)
 }
 
 /// The defaults, but for the flag: a conformance suite wants the same server whatever the configuration says. The flag

@@ -53,10 +53,14 @@ pub(crate) fn serve(
 }
 
 /// Starts the echo server and runs it until a signal stops it.
-pub(crate) fn echo(listen: std::net::SocketAddr, limits: Limits) -> Result<ExitCode, Failure> {
+pub(crate) fn echo(
+    listen: std::net::SocketAddr,
+    limits: Limits,
+    compression: bool,
+) -> Result<ExitCode, Failure> {
     let runtime = runtime()?;
     let mut signals = Signals::catch(&runtime)?;
-    let server = EchoServer::start(listen, limits).map_err(not_started)?;
+    let server = EchoServer::start(listen, limits, compression).map_err(not_started)?;
     print_line(&format!("listening echo={}", server.address()));
     while let Request::Reload = runtime.block_on(signals.next()) {
         tracing::info!("nothing to reload");

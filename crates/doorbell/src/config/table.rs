@@ -213,6 +213,13 @@ pub(crate) static KEYS: &[Key] = &[
         set: |c, v, e| put(&mut c.settings.public.trusted_proxies, v.networks(e)),
     },
     Key {
+        name: "public.compression",
+        shown: Default("false"),
+        doc: "Whether WebSockets may use permessage-deflate, where the client offers it. Saves traffic on messages of some \
+              hundred bytes and more, and costs CPU time for each message.",
+        set: |c, v, e| put(&mut c.settings.public.compression, v.boolean(e)),
+    },
+    Key {
         name: "text.listen",
         shown: Default("\"127.0.0.1:10002\""),
         doc: "Where backends push one JSON object a line. Beyond loopback only with a key.",

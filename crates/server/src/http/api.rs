@@ -340,7 +340,7 @@ mod tests {
         assert!(served.len() > 12, "{served:?}");
         assert_eq!(served, described(&document));
         // Whatever is added to the router on its way is in the description too.
-        let whole = router(Arc::new(Context::new(Policy::echo(Limits::default()))));
+        let whole = router(Arc::new(Context::new(Policy::echo(Limits::default(), false))));
         let whole = shown(&whole);
         let whole: BTreeSet<&str> = paths(&whole).into_values().collect();
         let known = document["paths"].as_object().expect("paths").keys().map(String::as_str).collect();

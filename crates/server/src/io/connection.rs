@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use doorbell_hub::{Bound, Encoding, Flushed, Message, Outbound, Outbox, Promised, Sent, Sink};
 use doorbell_protocol::Uid;
 use doorbell_protocol::close::CloseCode;
+use doorbell_protocol::deflate::compress_always;
 use doorbell_protocol::envelope::{write_bye, write_event};
 use doorbell_protocol::frame::{Opcode, encode, encode_close};
 use parking_lot::Mutex;
@@ -87,6 +88,8 @@ pub(crate) struct Connection {
     /// Whether it counts towards its address's limit.
     pub(super) counted: bool,
     pub(crate) dialect: Dialect,
+    /// With permessage-deflate, messages up to two to the power of this many bytes may be sent compressed; else 0.
+    pub(super) window_bits: u8,
     /// In doorbell.v1, the number up to which it was sent everything.
     seen: AtomicU64,
     /// In doorbell.v1, the number up to which it has acknowledged everything.
@@ -136,6 +139,14 @@ impl Dialect {
             Self::Poll => Encoding::Text,
         }
     }
+
+    const fn deflated(self) -> Encoding {
+        match self {
+            Self::Plain => Encoding::DeflatedPlain,
+            Self::V1 => Encoding::DeflatedEnvelope,
+            Self::Events | Self::Poll => self.encoding(),
+        }
+    }
 }
 
 /// A socket as a [`Sink`]: one system call a write.
@@ -171,6 +182,7 @@ impl Connection {
             address,
             counted,
             dialect: Dialect::Plain,
+            window_bits: 0,
             seen: AtomicU64::new(0),
             acked: AtomicU64::new(0),
             proof: AtomicU64::new(0),
@@ -190,6 +202,27 @@ impl Connection {
 
     pub(super) fn into_socket(self) -> TcpStream {
         self.socket
+    }
+
+    /// Whether permessage-deflate was negotiated.
+    pub(super) const fn is_compressed(&self) -> bool {
+        self.window_bits > 0
+    }
+
+    /// The compressed form of an echoed frame, where the connection may get one.
+    pub(super) fn compress(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        self.is_compressed().then(|| compress_always(frame, self.window_bits))?
+    }
+
+    fn encoding(&self, message: &Message<'_>) -> Encoding {
+        let encoding = self.dialect.encoding();
+        // 15 is the usual window, which every match fits into; a smaller one has to hold the whole message.
+        match self.window_bits {
+            0 => encoding,
+            15 => self.dialect.deflated(),
+            bits if message.frame(encoding).len() <= 1 << bits => self.dialect.deflated(),
+            _ => encoding,
+        }
     }
 
     fn note_seen(&self, message: &Message<'_>) {
@@ -385,7 +418,7 @@ impl Outbox for Connection {
             }
             return Sent::Written;
         }
-        let encoding = self.dialect.encoding();
+        let encoding = self.encoding(message);
         let sent = self.outbound.lock().send(&Socket(&self.socket), message, encoding, self.home.bound());
         match sent {
             Sent::Written => {

@@ -8,14 +8,13 @@ use std::net::IpAddr;
 use doorbell_protocol::handshake::{Upgrade, find_head_end};
 use doorbell_protocol::proxy::{self, ProxyHeader};
 
-use super::connection::Dialect;
 use super::life::{Role, Tools};
 use super::stream::{Asked, Subscription, is_for_login, read_login};
 use crate::admission::is_in;
 use crate::client_address::client_address;
 use crate::login::Stream;
 use crate::policy::Policy;
-use crate::upgrade::{PATHS, Refused, grant, origin_refused, too_many_from};
+use crate::upgrade::{Granted, PATHS, Refused, grant, origin_refused, too_many_from};
 
 /// Header fields a request may have; browsers send about twenty.
 const MAX_HEADERS: usize = 64;
@@ -27,8 +26,8 @@ pub(super) enum Head {
     Partial,
     /// Not acceptable; this is the answer.
     Refused { answer: Vec<u8>, reason: &'static str },
-    /// A granted upgrade: the answer, how long the request was, and whose connection it is.
-    WebSocket { answer: Vec<u8>, dialect: Dialect, consumed: usize, address: IpAddr, counted: bool },
+    /// A granted upgrade, how long the request was, and whose connection it is.
+    WebSocket { granted: Granted, consumed: usize, address: IpAddr, counted: bool },
     /// A request to be told what comes, by server-sent events or a long-poll.
     Subscribe { subscription: Box<Subscription>, address: IpAddr, counted: bool },
     /// A request to be told how a login goes.
@@ -110,7 +109,7 @@ pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools:
             }
         };
     }
-    let (answer, dialect) = match grant(&upgrade, policy) {
+    let granted = match grant(&upgrade, policy) {
         Ok(granted) => granted,
         Err(refused) => return refused.into(),
     };
@@ -118,7 +117,7 @@ pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools:
         Ok(admitted) => admitted,
         Err(refused) => return refused.into(),
     };
-    Head::WebSocket { answer, dialect, consumed: skip + end, address, counted }
+    Head::WebSocket { granted, consumed: skip + end, address, counted }
 }
 
 /// The path and the query of a request target, which a client that takes the server for a proxy writes with scheme and

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use doorbell_hub::{CatchUp, Now, Sent};
 use doorbell_protocol::close::CloseCode;
 use doorbell_protocol::frame::{Opcode, encode, encode_close};
-use doorbell_protocol::{Decoder, Event, MessageKind, Uid};
+use doorbell_protocol::{Decoder, Event, Inflater, MessageKind, Uid};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -33,7 +33,7 @@ use crate::context::Context;
 use crate::login::Stream;
 use crate::metrics::Listener;
 use crate::policy::Policy;
-use crate::upgrade::Refused;
+use crate::upgrade::{Granted, Refused};
 
 /// How a connection comes to its loop.
 #[derive(Debug)]
@@ -84,6 +84,8 @@ pub(super) struct Tools {
     pub(super) frame: Vec<u8>,
     /// For answers being collected.
     pub(super) answers: Vec<u8>,
+    /// For compressed messages that arrive; without memory until the first one does.
+    inflater: Inflater,
     pub(super) text_ok: Counter,
     pub(super) text_fail: Counter,
     pub(super) text_held: Counter,
@@ -102,6 +104,7 @@ impl Tools {
             now_ms: context.now(),
             frame: Vec::new(),
             answers: Vec::new(),
+            inflater: Inflater::new(),
             text_ok: context.metrics.pushes("text", "ok"),
             text_fail: context.metrics.pushes("text", "fail"),
             text_held: context.metrics.pushes("text", "held"),
@@ -428,12 +431,13 @@ impl Slot {
                 self.watch_login(*stream, tools)
             }
             Head::Http { peer, skip } => Next::HandOver { peer, read: bytes[skip..].to_vec() },
-            Head::WebSocket { answer, dialect, consumed, address, counted } => {
+            Head::WebSocket { granted: Granted { answer, dialect, deflate }, consumed, address, counted } => {
                 // Until it has a uid nobody else holds the connection.
                 if let Some(connection) = Arc::get_mut(&mut self.connection) {
                     connection.address = address;
                     connection.counted = counted;
                     connection.dialect = dialect;
+                    connection.window_bits = deflate.map_or(0, |deflate| deflate.server_window_bits());
                 }
                 if self.connection.send(&answer, unbounded()) != Sent::Written {
                     return Next::Gone;
@@ -508,12 +512,25 @@ impl Slot {
         }
     }
 
-    fn receive_frames(&mut self, mut bytes: &mut [u8], tools: &mut Tools) -> Next {
+    fn receive_frames(&mut self, bytes: &mut [u8], tools: &mut Tools) -> Next {
+        // Out of the tools for as long as a message may borrow from it.
+        let mut inflater = std::mem::take(&mut tools.inflater);
+        let next = self.receive_messages(bytes, &mut inflater, tools);
+        tools.inflater = inflater;
+        next
+    }
+
+    fn receive_messages(&mut self, mut bytes: &mut [u8], inflater: &mut Inflater, tools: &mut Tools) -> Next {
         let Stage::WebSocket(standing, decoder) = &mut self.stage else { return Next::Continue };
         let max_message = tools.policy.limits.message_bytes;
         self.awaiting_pong = false;
         loop {
-            let event = match decoder.next(&mut bytes, max_message) {
+            let event = if self.connection.is_compressed() {
+                decoder.next_inflating(&mut bytes, max_message, inflater)
+            } else {
+                decoder.next(&mut bytes, max_message)
+            };
+            let event = match event {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
                 Err(error) => {
@@ -552,6 +569,9 @@ impl Slot {
                         MessageKind::Binary => Opcode::Binary,
                     };
                     encode(opcode, data, &mut tools.frame);
+                    if let Some(compressed) = self.connection.compress(&tools.frame) {
+                        tools.frame = compressed;
+                    }
                 }
                 // The article's page may say what it likes; nobody listens.
                 Event::Message { .. } | Event::Pong(_) => {}
