@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::acks::Acks;
 use crate::admission::Addresses;
+use crate::health::Health;
 use crate::http::Remembered;
 use crate::io::{Connection, ConnectionId, Directory};
 use crate::log_name::LogNames;
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) tickets: Tickets,
     /// What was answered to pushes that may be repeated.
     pub(crate) remembered: Remembered,
+    /// Whether new connections can be taken.
+    pub(crate) health: Health,
     /// Tells backends what happens.
     pub(crate) webhooks: Webhooks,
     started: Instant,
@@ -68,6 +71,7 @@ impl Context {
             acks: Acks::default(),
             remembered: Remembered::default(),
             tickets: Tickets::default(),
+            health: Health::default(),
             webhooks: Webhooks::default(),
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -92,6 +96,7 @@ impl Context {
 
     /// Takes note that a connection of `uid` has acknowledged every message after `from`, up to `to`.
     pub(crate) fn acked(&self, uid: &Uid, connection: ConnectionId, (from, to): (u64, u64)) {
+        self.metrics.acks.inc();
         self.acks.note(uid, from, to);
         self.hub.trail().acked(uid, connection.as_u64(), (from, to), self.now());
     }

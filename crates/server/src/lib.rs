@@ -18,6 +18,7 @@ mod client_address;
 mod context;
 mod cookies;
 mod descriptors;
+mod health;
 mod http;
 pub mod identity;
 mod io;

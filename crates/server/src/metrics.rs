@@ -2,14 +2,17 @@
 //!
 //! Names follow the Prometheus conventions; labels are small closed sets, never a uid, a group or an address.
 
+mod process;
 mod webhooks;
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 pub(crate) use self::webhooks::WebhookMetrics;
@@ -95,6 +98,20 @@ impl LoginMetrics {
     }
 }
 
+/// Seconds: a push, a fan-out, a wait for an acknowledgement.
+const CALL_BUCKETS: [f64; 9] = [0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 60.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    /// Method and route, as in the API's description: a closed set.
+    call: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Recovery {
+    recovered: &'static str,
+}
+
 /// Every counter and gauge of one server. Cheap to share; no globals, so that servers in one process do not mix.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -121,6 +138,12 @@ pub(crate) struct Metrics {
     /// Messages that reached a socket or a bounded queue.
     pub(crate) written: Counter,
     webhooks: WebhookMetrics,
+    /// Names that do not begin with `doorbell_`.
+    plain: Registry,
+    calls: Family<Call, Histogram, fn() -> Histogram>,
+    recoveries: Family<Recovery, Counter>,
+    /// Acknowledgements that said something new.
+    pub(crate) acks: Counter,
 }
 
 impl Default for Metrics {
@@ -194,6 +217,23 @@ impl Default for Metrics {
             written.clone(),
         );
         let webhooks = WebhookMetrics::register(&mut registry);
+        let calls = Family::new_with_constructor((|| Histogram::new(CALL_BUCKETS)) as fn() -> Histogram);
+        registry.register_with_unit(
+            "api_request_duration",
+            "How long API calls took",
+            Unit::Seconds,
+            calls.clone(),
+        );
+        let recoveries = Family::default();
+        registry.register(
+            "recoveries",
+            "Pages that came back, by whether they missed nothing",
+            recoveries.clone(),
+        );
+        let acks = Counter::default();
+        registry.register("acks", "Acknowledgements of something new", acks.clone());
+        let mut plain = Registry::default();
+        process::register(&mut plain);
         let start = Gauge::<f64, AtomicU64>::default();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         start.set(now.as_secs_f64());
@@ -219,6 +259,10 @@ impl Default for Metrics {
             broadcasts,
             written,
             webhooks,
+            plain,
+            calls,
+            recoveries,
+            acks,
         }
     }
 }
@@ -258,11 +302,23 @@ impl Metrics {
         self.accept_failures.inc();
     }
 
+    pub(crate) fn recovery(&self, recovered: bool) {
+        let recovered = if recovered { "true" } else { "false" };
+        self.recoveries.get_or_create(&Recovery { recovered }).inc();
+    }
+
+    pub(crate) fn api_call(&self, method: &http::Method, path: &str, took: Duration) {
+        let call = Call { call: format!("{method} {path}") };
+        self.calls.get_or_create(&call).observe(took.as_secs_f64());
+    }
+
     /// The OpenMetrics text.
     pub(crate) fn encode(&self) -> String {
-        let mut text = String::with_capacity(4096);
+        let mut encoded = String::with_capacity(8_192);
         // Writing to a String cannot fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        text
+        let _ = text::encode_registry(&mut encoded, &self.registry)
+            .and_then(|()| text::encode_registry(&mut encoded, &self.plain))
+            .and_then(|()| text::encode_eof(&mut encoded));
+        encoded
     }
 }

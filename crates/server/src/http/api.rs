@@ -17,10 +17,10 @@
 //! | `/openapi.json`, `/docs` | all of this described, for programs and for people, without a key |
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{MatchedPath, Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
@@ -54,6 +54,7 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
     let guarded =
         guarded.fallback(unknown).layer(middleware::from_fn_with_state(Arc::clone(&context), authorize));
     open.merge(guarded)
+        .layer(middleware::from_fn_with_state(Arc::clone(&context), time))
         .layer(Extension(openapi::Document::new(&document)))
         .layer(middleware::from_fn_with_state((Arc::clone(&context), Listener::Api), settle))
         .with_state(context)
@@ -85,6 +86,23 @@ fn open() -> OpenApiRouter<App> {
         .routes(routes!(metrics))
         .routes(routes!(openapi::document))
         .routes(routes!(docs::page))
+}
+
+/// Takes the time of a call.
+async fn time(
+    State(context): State<App>,
+    path: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    // What reaches no route or has no such method may have any name; it is not among the labels.
+    if let (Some(path), true) = (path, response.status() != StatusCode::METHOD_NOT_ALLOWED) {
+        context.metrics.api_call(&method, path.as_str(), started.elapsed());
+    }
+    response
 }
 
 /// Lets a request through that shows a key that works.
@@ -202,9 +220,14 @@ async fn leave(
 
 /// Says that the process answers
 #[utoipa::path(get, path = "/healthz", tag = "operations",
-    responses((status = 200, description = "it does", body = String, content_type = "text/plain")))]
-async fn healthy() -> &'static str {
-    "ok\n"
+    responses((status = 200, description = "it does", body = String, content_type = "text/plain"),
+        (status = 503, description = "a part of it has ended", body = Members, content_type = "application/problem+json")))]
+async fn healthy(State(context): State<App>) -> Response {
+    if context.health.is_alive() {
+        return "ok\n".into_response();
+    }
+    let detail = "a thread has ended before its time; see the log";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "dead_thread", detail).into_response()
 }
 
 /// Says whether the server takes new work
@@ -215,6 +238,10 @@ async fn ready(State(context): State<App>) -> Response {
     if context.is_draining() {
         let detail = "the server is stopping";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).into_response();
+    }
+    if let Some(reason) = context.health.refusing() {
+        let detail = "new connections are turned away";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason, detail).into_response();
     }
     "ready\n".into_response()
 }

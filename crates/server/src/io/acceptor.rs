@@ -129,6 +129,7 @@ impl Acceptor {
         if held >= self.capacity {
             // No room even for a polite goodbye: what the socket takes at once is what the client hears.
             context.metrics.refused(listener, "capacity");
+            context.health.refused("capacity");
             if self.may_complain() {
                 tracing::error!(
                     connections = held,
@@ -165,6 +166,7 @@ impl Acceptor {
             return Ok(false);
         }
         if !self.bucket.take(policy.limits.accept_rate, Instant::now()) {
+            self.context.health.refused("accept_rate");
             return Err(("accept_rate", busy("accept_rate").answer()));
         }
         if is_in(&policy.trusted_proxies, peer) {
@@ -190,6 +192,7 @@ impl Acceptor {
 
     fn complain(&mut self, error: &io::Error) {
         self.context.metrics.accept_failed();
+        self.context.health.refused("descriptors");
         if self.may_complain() {
             tracing::error!(
                 %error,

@@ -61,6 +61,9 @@ pub(super) fn bind(
     let bound = tools.context.hub.bind(connection, limit, catch_up, tools.now_ms, |greeting| {
         if connection.dialect != Dialect::Plain {
             connection.begin_after(greeting.seq);
+            if matches!(catch_up, CatchUp::After(_) | CatchUp::Lost) {
+                tools.context.metrics.recovery(greeting.recovered);
+            }
             let frame = welcome(connection, greeting.seq, greeting.recovered, tools);
             if greeting.catching_up {
                 connection.send(&frame, connection.bound());

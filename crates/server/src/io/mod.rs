@@ -85,10 +85,18 @@ impl Io {
         let mut threads = Vec::with_capacity(cores);
         for (index, event_loop) in loops.into_iter().enumerate() {
             let builder = std::thread::Builder::new().name(format!("loop-{index}"));
-            threads.push(builder.spawn(move || event_loop.run())?);
+            let watched = Watched(Arc::clone(context));
+            threads.push(builder.spawn(move || {
+                let _watched = watched;
+                event_loop.run()
+            })?);
         }
-        let acceptor =
-            std::thread::Builder::new().name("acceptor".to_owned()).spawn(move || acceptor.run())?;
+        let watched = Watched(Arc::clone(context));
+        let builder = std::thread::Builder::new().name("acceptor".to_owned());
+        let acceptor = builder.spawn(move || {
+            let _watched = watched;
+            acceptor.run();
+        })?;
         Ok(Self { context: Arc::clone(context), loops: Loops(handles), threads, acceptor, waker })
     }
 
@@ -120,6 +128,17 @@ impl Io {
             tracing::error!("the acceptor had panicked");
         }
         (total.closed, total.cut)
+    }
+}
+
+/// Says so when the thread that owns it ends before the server does.
+struct Watched(Arc<Context>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !self.0.is_draining() {
+            self.0.health.thread_died();
+        }
     }
 }
 
