@@ -168,9 +168,15 @@ async fn across_origins(State(public): State<Public>, request: Request, next: Ne
         let refused = origin_refused(origin.map(HeaderValue::as_bytes));
         return Refused::new(StatusCode::FORBIDDEN, refused.reason, refused.detail).into_response();
     }
+    let is_page = origin.is_some() || headers.contains_key("sec-fetch-site");
     let origin = origin.cloned();
     let mut response = next.run(request).await;
+    let refused = response.status() == StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
+    if is_page && refused {
+        // At the word `Basic` a browser asks the visitor for a password.
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"doorbell\""));
+    }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if let Some(origin) = origin {
