@@ -1,7 +1,7 @@
-// Builds dist/: ESM and CJS with their types, and one file for a <script> tag.
+// Builds dist/: ESM and CJS with their types, and one file for a <script> tag each.
 
 import { execFileSync } from 'node:child_process';
-import { cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 
 import { build } from 'esbuild';
@@ -10,19 +10,26 @@ const root = fileURLToPath(new URL('../', import.meta.url));
 const at = (path) => `${root}${path}`;
 const common = { absWorkingDir: root, bundle: true, target: 'es2020', logLevel: 'warning', legalComments: 'none' };
 
+const entries = ['src/index.ts', 'src/login/index.ts'];
+// The QR encoder is part of what is built, and its licence goes where it goes.
+const licence = await readFile(at('node_modules/lean-qr/LICENSE'), 'utf8');
+const banner = { js: `/*! Contains lean-qr (QR codes). ${licence.trim()} */` };
+const module = (format, entryPoints, more = {}) => build({
+  ...common, ...more, entryPoints, format, outdir: `dist/${format}`, outbase: 'src', sourcemap: true,
+});
+const script = (entryPoint, outfile, more = {}) => build({
+  ...common, ...more, entryPoints: [entryPoint], format: 'iife', minify: true, mangleProps: /^_/, outfile,
+});
+
 await rm(at('dist'), { recursive: true, force: true });
 await mkdir(at('dist/cjs'), { recursive: true });
 await Promise.all([
-  build({ ...common, entryPoints: ['src/index.ts'], format: 'esm', outfile: 'dist/esm/index.js', sourcemap: true }),
-  build({ ...common, entryPoints: ['src/index.ts'], format: 'cjs', outfile: 'dist/cjs/index.js', sourcemap: true }),
-  build({
-    ...common,
-    entryPoints: ['src/script.ts'],
-    format: 'iife',
-    minify: true,
-    mangleProps: /^_/,
-    outfile: 'dist/doorbell.min.js',
-  }),
+  ...['esm', 'cjs'].flatMap((format) => [
+    module(format, entries.slice(0, 1)),
+    module(format, entries.slice(1), { banner }),
+  ]),
+  script('src/script.ts', 'dist/doorbell.min.js'),
+  script('src/login/script.ts', 'dist/doorbell-login.min.js', { banner }),
 ]);
 execFileSync(process.execPath, [
   at('node_modules/typescript/bin/tsc'), '--project', root, '--emitDeclarationOnly', '--outDir', at('dist/esm'),

@@ -9,13 +9,15 @@ import * as esm from 'doorbell-client';
 
 const at = (path) => new URL(path, import.meta.url);
 
-test("the server's file is the one that is built from here; `npm run embed` writes it", async () => {
-  const [built, given] = await Promise.all([
-    readFile(at('../dist/doorbell.min.js'), 'utf8'),
-    readFile(at('../../../crates/server/assets/client/doorbell.js'), 'utf8'),
-  ]);
-  assert.equal(given, built);
-});
+for (const name of ['doorbell', 'doorbell-login']) {
+  test(`the server's ${name}.js is the one that is built from here; \`npm run embed\` writes it`, async () => {
+    const [built, given] = await Promise.all([
+      readFile(at(`../dist/${name}.min.js`), 'utf8'),
+      readFile(at(`../../../crates/server/assets/client/${name}.js`), 'utf8'),
+    ]);
+    assert.equal(given, built);
+  });
+}
 
 test('the package is the same by import and by require', () => {
   const cjs = createRequire(import.meta.url)('doorbell-client');

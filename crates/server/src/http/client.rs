@@ -1,6 +1,6 @@
-//! The browser's client, served as one file so that a site needs no package manager: `/doorbell.js`.
+//! The browser's client and its login element, one file each, so that a site needs no package manager.
 //!
-//! The file is built from `clients/js` and committed; the tests there insist that a fresh build is the same bytes.
+//! The files are built from `clients/js` and committed; the tests there insist that a fresh build is the same bytes.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -11,13 +11,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::public::Public;
 
-const SCRIPT: &str = include_str!("../../assets/client/doorbell.js");
+const CLIENT: &str = include_str!("../../assets/client/doorbell.js");
+const LOGIN: &str = include_str!("../../assets/client/doorbell-login.js");
 
 /// A page asks again after five minutes, so an upgraded server's file is soon everywhere; until then it costs nothing.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 pub(super) fn routes() -> Router<Public> {
-    Router::new().route("/doorbell.js", script(SCRIPT))
+    Router::new().route("/doorbell.js", script(CLIENT)).route("/doorbell-login.js", script(LOGIN))
 }
 
 fn script(text: &'static str) -> axum::routing::MethodRouter<Public> {

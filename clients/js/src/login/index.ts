@@ -1,0 +1,2 @@
+export { defineDoorbellLogin, DoorbellLogin, setDefaultServer } from './element.js';
+export type { Approved } from './element.js';
