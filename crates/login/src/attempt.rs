@@ -250,6 +250,8 @@ pub struct Attempt {
     pub qr: Digest,
     /// Those before it, the last one last.
     pub old_qr: Vec<Digest>,
+    /// The digest of the QR token that the phone came with: it stays good for it.
+    pub scanned_qr: Option<Digest>,
     /// The keyed digest of the typed code, and its salt.
     pub user_code: (Digest, u8),
     /// The phone that was first.
@@ -360,14 +362,12 @@ impl Attempt {
 
     /// What this QR token's digest is to this login.
     pub(crate) fn check_qr(&self, qr: &Digest, rules: &Rules, now: Now) -> Result<(), Refusal> {
-        if *qr == self.qr {
+        if *qr == self.qr || self.scanned_qr.as_ref() == Some(qr) {
             return Ok(());
         }
         let last = self.old_qr.last() == Some(qr);
-        // Once scanned, the token the phone came with stays good for it.
         let in_grace = last && now < self.rotated.saturating_add(millis(rules.rotate_grace));
-        let scanned_with = last && self.phone.is_some();
-        if in_grace || scanned_with { Ok(()) } else { Err(Refusal::Renewed) }
+        if in_grace { Ok(()) } else { Err(Refusal::Renewed) }
     }
 
     /// Changes the QR token.
@@ -387,8 +387,14 @@ impl Attempt {
         Ok(next.record(self, Step::Rotated, who, None, now))
     }
 
-    /// A phone takes the login. The same phone again changes nothing (`None`).
-    pub(crate) fn scan(&self, phone: Phone, rules: &Rules, now: Now) -> Result<Option<Self>, Refusal> {
+    /// A phone takes the login, `with` a QR token. The same phone again changes nothing (`None`).
+    pub(crate) fn scan(
+        &self,
+        phone: Phone,
+        with: Option<Digest>,
+        rules: &Rules,
+        now: Now,
+    ) -> Result<Option<Self>, Refusal> {
         if let Some(owner) = &self.phone {
             return match self.state {
                 _ if owner.visit != phone.visit => Err(Refusal::AlreadyScanned),
@@ -402,6 +408,7 @@ impl Attempt {
         next.deadline = now.saturating_add(millis(rules.scanned_ttl));
         let (visit, address) = (phone.visit, phone.origin.address);
         next.phone = Some(Box::new(phone));
+        next.scanned_qr = with;
         Ok(Some(next.record(self, Step::Scanned, Who::Phone(visit), Some(address), now)))
     }
 

@@ -171,6 +171,7 @@ impl<S: Store> Logins<S> {
                 rotated: now,
                 qr: self.keys.qr(id, 0).digest(),
                 old_qr: Vec::new(),
+                scanned_qr: None,
                 user_code: (self.keys.user_code_digest(user_code), salt),
                 phone: None,
                 errand: None,
@@ -215,6 +216,18 @@ impl<S: Store> Logins<S> {
         self.follow(&attempt, now);
         let view = self.view(&attempt, now);
         Ok((attempt, view))
+    }
+
+    /// [`Logins::current`] for a connection whose request carries no cookie of the login's: a WebSocket, whose origin has
+    /// been checked instead.
+    ///
+    /// # Errors
+    /// There is no such login.
+    pub async fn watch(&self, device_code: &str, now: Now) -> Result<Arc<Attempt>, Refusal> {
+        let device = Token::parse(device_code).ok_or(Refusal::Unknown)?.digest();
+        let attempt = self.find(Key::Device(device), now).await?;
+        self.follow(&attempt, now);
+        Ok(attempt)
     }
 
     /// An attempt as its page shows it, for whoever has shown the device code before.

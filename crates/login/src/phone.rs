@@ -126,7 +126,7 @@ impl<S: Store> Logins<S> {
         let (attempt, ()) = self
             .step(key, now, |attempt| {
                 check_qr(attempt, key, &rules, now)?;
-                Ok(match attempt.scan(phone.clone(), &rules, now)? {
+                Ok(match attempt.scan(phone.clone(), Some(*key.digest()), &rules, now)? {
                     Some(next) => Decision::Step(Box::new(next), Step::Scanned, ()),
                     None => Decision::Keep(()),
                 })
@@ -267,7 +267,7 @@ impl<S: Store> Logins<S> {
             let rules = self.rules();
             let phone = Phone { visit: returned.visit, origin, name: identity.name.clone() };
             self.step(Key::Device(returned.device), now, |attempt| {
-                Ok(match attempt.scan(phone.clone(), &rules, now)? {
+                Ok(match attempt.scan(phone.clone(), None, &rules, now)? {
                     Some(next) => Decision::Step(Box::new(next), Step::Scanned, ()),
                     None => Decision::Keep(()),
                 })

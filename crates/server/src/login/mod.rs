@@ -216,9 +216,9 @@ impl Service {
         };
         let (service, connection) = (Arc::clone(self), Arc::clone(connection));
         self.runtime.spawn(async move {
-            let page = Page { device_code: &device_code, cookie: None, web_origin: None };
-            match service.logins.current(page, service.now()).await {
-                Ok((attempt, _)) => service.begin_to_tell(&connection, &attempt).await,
+            // The cookie is for paths under /v1, so a WebSocket's handshake has none; its origin was checked there.
+            match service.logins.watch(&device_code, service.now()).await {
+                Ok(attempt) => service.begin_to_tell(&connection, &attempt).await,
                 Err(refusal) => connection.tell_login(&shown::failure(error_of(&refusal))),
             }
             drop(place);

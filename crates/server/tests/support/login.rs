@@ -164,6 +164,13 @@ impl Login {
     }
 }
 
+/// The value of a form's field, whatever the order of its attributes.
+pub fn input_value(html: &str, name: &str) -> Option<String> {
+    let named = format!("name=\"{name}\"");
+    let tag = html.split('<').find(|tag| tag.starts_with("input") && tag.contains(&named))?;
+    Some(tag.split_once("value=\"")?.1.split('"').next()?.to_owned())
+}
+
 /// A phone with the page of a QR code open.
 #[derive(Debug, Clone)]
 pub struct Phone {
@@ -185,8 +192,7 @@ impl Phone {
         let page = ask(login.address, "GET", &format!("/s/{}", login.qr), headers, "");
         assert_eq!(page.status, 200, "{page:?}");
         let visit = page.cookie("doorbell_visit").expect("a visit");
-        let marked = page.body.split_once("name=\"page_token\" value=\"").expect("a token").1;
-        let page_token = marked.split('"').next().expect("its end").to_owned();
+        let page_token = input_value(&page.body, "page_token").expect("a token");
         let (address, qr) = (login.address, login.qr.clone());
         Self { address, qr, visit, page_token, html: page.body, headers: headers.to_owned() }
     }

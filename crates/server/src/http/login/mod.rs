@@ -52,14 +52,17 @@ pub(super) fn routes(public: &Public) -> Router<Public> {
         // GET is the event loops'; see `io/head.rs`.
         .route("/v1/login/events", options(no_content))
         .layer(middleware::from_fn_with_state(public.clone(), across_origins));
-    Router::new()
-        .route("/.well-known/oauth-authorization-server", get(metadata))
+    let called_by_phones = Router::new()
         .route("/s", get(scan::form).post(scan::typed))
         .route("/s/{qr}", get(scan::page))
         .route("/s/{qr}/scan", post(scan::scan))
         .route("/s/{qr}/approve", post(scan::approve))
         .route("/s/{qr}/deny", post(scan::deny))
         .route("/v1/callback/{provider}", get(callback::callback).post(callback::callback))
+        .layer(middleware::from_fn(kept_nowhere));
+    Router::new()
+        .route("/.well-known/oauth-authorization-server", get(metadata))
+        .merge(called_by_phones)
         .merge(called_by_pages)
 }
 
@@ -170,20 +173,27 @@ async fn across_origins(State(public): State<Public>, request: Request, next: Ne
     }
     let is_page = origin.is_some() || headers.contains_key("sec-fetch-site");
     let origin = origin.cloned();
-    let mut response = next.run(request).await;
-    let refused = response.status() == StatusCode::UNAUTHORIZED;
-    let headers = response.headers_mut();
-    if is_page && refused {
+    let mut response = kept_nowhere(request, next).await;
+    if is_page && response.status() == StatusCode::UNAUTHORIZED {
         // At the word `Basic` a browser asks the visitor for a password.
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"doorbell\""));
+        let bearer = HeaderValue::from_static("Bearer realm=\"doorbell\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if let Some(origin) = origin {
+        let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     }
+    response
+}
+
+/// Has an answer kept by nobody, and its address told to nobody.
+async fn kept_nowhere(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 
