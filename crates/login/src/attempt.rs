@@ -105,6 +105,8 @@ pub enum Step {
     Created,
     /// The QR token changed.
     Rotated,
+    /// The page shows a QR code of the provider's own.
+    OwnCode,
     /// A phone took it.
     Scanned,
     /// The phone went to a provider to prove who its owner is.
@@ -136,6 +138,7 @@ impl Step {
         match self {
             Self::Created => "created",
             Self::Rotated => "rotated",
+            Self::OwnCode => "own_code",
             Self::Scanned => "scanned",
             Self::SentToProvider => "sent_to_provider",
             Self::CameBack => "came_back",
@@ -234,6 +237,8 @@ pub struct Attempt {
     pub binding_message: Option<Box<str>>,
     /// The provider that was asked for.
     pub provider: Option<Box<str>>,
+    /// The text of that provider's own QR code, shown in the place of ours. The QR token does not change then.
+    pub own_code: Option<Box<str>>,
     /// The computer.
     pub computer: Origin,
     /// Whether it counts towards its address's limit.
@@ -256,6 +261,8 @@ pub struct Attempt {
     pub user_code: (Digest, u8),
     /// The phone that was first.
     pub phone: Option<Box<Phone>>,
+    /// Who its owner is, where the provider that told of the scan has said so.
+    pub known: Option<Box<Identity>>,
     /// The errand under way.
     pub errand: Option<Box<Errand>>,
     /// Wrong numbers so far.
@@ -355,9 +362,25 @@ impl Attempt {
         matches!(self.state, State::Approved) && self.code.is_some()
     }
 
-    /// When the QR token is due to change.
-    pub(crate) fn rotation_due(&self, rules: &Rules) -> Now {
-        self.rotated.saturating_add(millis(rules.rotate))
+    /// When the QR token is due to change; never where the provider's own code names it.
+    pub(crate) fn rotation_due(&self, rules: &Rules) -> Option<Now> {
+        self.own_code.is_none().then(|| self.rotated.saturating_add(millis(rules.rotate)))
+    }
+
+    /// Whether the computer is at a provider that draws a QR code of its own, so that its page is not heard of.
+    pub(crate) fn is_away(&self) -> bool {
+        self.errand.is_some() && self.phone.is_none()
+    }
+
+    /// The page shows this code of the provider's own, which names `qr`.
+    pub(crate) fn show_own_code(&self, qr: &Digest, text: &str, now: Now) -> Stepped {
+        self.expect(State::Pending)?;
+        if self.qr != *qr {
+            return Err(Refusal::Renewed);
+        }
+        let mut next = self.clone();
+        next.own_code = Some(text.into());
+        Ok(next.record(self, Step::OwnCode, Who::Browser, None, now))
     }
 
     /// What this QR token's digest is to this login.
@@ -387,17 +410,26 @@ impl Attempt {
         Ok(next.record(self, Step::Rotated, who, None, now))
     }
 
-    /// A phone takes the login, `with` a QR token. The same phone again changes nothing (`None`).
+    /// A phone takes the login, `with` a QR token; `known` is who its owner is, if a provider has told of the scan. The
+    /// same phone again changes nothing (`None`), but that its address is learnt where only the provider's was known.
     pub(crate) fn scan(
         &self,
         phone: Phone,
         with: Option<Digest>,
+        known: Option<Identity>,
         rules: &Rules,
         now: Now,
     ) -> Result<Option<Self>, Refusal> {
         if let Some(owner) = &self.phone {
             return match self.state {
                 _ if owner.visit != phone.visit => Err(Refusal::AlreadyScanned),
+                State::Scanned if self.known.is_some() && known.is_none() && owner.origin != phone.origin => {
+                    let mut next = self.clone();
+                    let (visit, address) = (phone.visit, phone.origin.address);
+                    let name = owner.name.clone();
+                    next.phone = Some(Box::new(Phone { name, ..phone }));
+                    Ok(Some(next.record(self, Step::Scanned, Who::Phone(visit), Some(address), now)))
+                }
                 State::Scanned | State::Approved => Ok(None),
                 state => Err(Refusal::Over(state)),
             };
@@ -409,6 +441,7 @@ impl Attempt {
         let (visit, address) = (phone.visit, phone.origin.address);
         next.phone = Some(Box::new(phone));
         next.scanned_qr = with;
+        next.known = known.map(Box::new);
         Ok(Some(next.record(self, Step::Scanned, Who::Phone(visit), Some(address), now)))
     }
 

@@ -163,6 +163,7 @@ impl<S: Store> Logins<S> {
                 challenge,
                 binding_message: begin.binding_message.map(Into::into),
                 provider: begin.provider.map(Into::into),
+                own_code: None,
                 computer: computer.clone(),
                 counted: !exempt,
                 number_match: client.number_match,
@@ -174,6 +175,7 @@ impl<S: Store> Logins<S> {
                 scanned_qr: None,
                 user_code: (self.keys.user_code_digest(user_code), salt),
                 phone: None,
+                known: None,
                 errand: None,
                 wrong_numbers: 0,
                 identity: None,
@@ -235,6 +237,27 @@ impl<S: Store> Logins<S> {
         View::of(attempt, &self.keys, &self.rules(), now)
     }
 
+    /// Has the page show a QR code of the provider's own, which names the QR token `qr`; see
+    /// [`crate::Provider::own_code`].
+    ///
+    /// # Errors
+    /// Not pending any more, or the QR token has changed meanwhile.
+    pub async fn show_own_code(
+        &self,
+        device_code: &Token,
+        qr: &Token,
+        text: &str,
+        now: Now,
+    ) -> Result<View, Refusal> {
+        let (attempt, ()) = self
+            .step(Key::Device(device_code.digest()), now, |attempt| {
+                let next = attempt.show_own_code(&qr.digest(), text, now)?;
+                Ok(Decision::Step(Box::new(next), Step::OwnCode, ()))
+            })
+            .await?;
+        Ok(self.view(&attempt, now))
+    }
+
     /// Changes the QR token at once.
     ///
     /// # Errors
@@ -243,6 +266,9 @@ impl<S: Store> Logins<S> {
         let (attempt, ()) = self
             .step(Page::key(page.digest()?), now, |attempt| {
                 page.may_see(attempt)?;
+                if attempt.own_code.is_some() {
+                    return Ok(Decision::Keep(()));
+                }
                 Ok(Decision::Step(
                     Box::new(attempt.rotate(&self.keys, Who::Browser, now)?),
                     Step::Rotated,

@@ -230,15 +230,15 @@ impl<S: Store> Logins<S> {
             return Ok(());
         }
         let rules = self.rules();
-        if found.rotation_due(&rules) <= now
+        let Some(due) = found.rotation_due(&rules) else { return Ok(()) };
+        let mut again = due.max(now + 1);
+        if due <= now
             && let Ok(next) = found.rotate(&self.keys, Who::Timer, now)
         {
-            let again = next.rotation_due(&rules);
+            again = next.rotation_due(&rules).unwrap_or(again);
             self.commit(&found, next, Step::Rotated).await?;
-            self.rotations.lock().add(again, id);
-        } else {
-            self.rotations.lock().add(found.rotation_due(&rules).max(now + 1), id);
         }
+        self.rotations.lock().add(again, id);
         Ok(())
     }
 
@@ -250,6 +250,9 @@ impl<S: Store> Logins<S> {
             return Ok(());
         }
         let Some(found) = self.store.get(id).await? else { return Ok(()) };
+        if found.is_away() {
+            return Ok(());
+        }
         if let Ok(Some(next)) = found.cancel(Who::Timer, now) {
             self.commit(&found, next, Step::Cancelled).await?;
         }
@@ -277,8 +280,11 @@ impl<S: Store> Logins<S> {
     /// Takes note that the page draws what it is told: from now on its QR code changes by the clock.
     pub(crate) fn follow(&self, attempt: &Attempt, now: Now) {
         let first = self.heard(attempt, now, |page| !std::mem::replace(&mut page.follows, true));
-        if first && attempt.state == State::Pending {
-            self.rotations.lock().add(attempt.rotation_due(&self.rules()), attempt.id);
+        if first
+            && attempt.state == State::Pending
+            && let Some(due) = attempt.rotation_due(&self.rules())
+        {
+            self.rotations.lock().add(due, attempt.id);
         }
     }
 

@@ -121,12 +121,41 @@ impl<S: Store> Logins<S> {
     /// # Errors
     /// Another phone was first, the token was renewed, the login is over.
     pub async fn scan(&self, qr: &str, phone: Phone, now: Now) -> Result<PhoneView, Refusal> {
+        self.take(qr, phone, None, now).await
+    }
+
+    /// Takes the login for the person whom a provider has seen with the QR code. When they agree, nobody is asked who
+    /// they are; the client must allow that provider.
+    ///
+    /// # Errors
+    /// As [`Logins::scan`]; or the client's visitors may not use that provider.
+    pub async fn scan_known(
+        &self,
+        qr: &str,
+        phone: Phone,
+        identity: Identity,
+        now: Now,
+    ) -> Result<PhoneView, Refusal> {
+        self.take(qr, phone, Some(identity), now).await
+    }
+
+    async fn take(
+        &self,
+        qr: &str,
+        phone: Phone,
+        known: Option<Identity>,
+        now: Now,
+    ) -> Result<PhoneView, Refusal> {
         let key = key_of(qr)?;
         let rules = self.rules();
         let (attempt, ()) = self
             .step(key, now, |attempt| {
                 check_qr(attempt, key, &rules, now)?;
-                Ok(match attempt.scan(phone.clone(), Some(*key.digest()), &rules, now)? {
+                if let Some(identity) = &known {
+                    self.may_use(attempt, &identity.provider)?;
+                }
+                let with = Some(*key.digest());
+                Ok(match attempt.scan(phone.clone(), with, known.clone(), &rules, now)? {
                     Some(next) => Decision::Step(Box::new(next), Step::Scanned, ()),
                     None => Decision::Keep(()),
                 })
@@ -169,6 +198,11 @@ impl<S: Store> Logins<S> {
             .step(key, now, |attempt| {
                 check_qr(attempt, key, &rules, now)?;
                 let errand = self.errand(attempt, &state, visit, provider)?;
+                if let Some(known) = attempt.known.as_deref().filter(|known| known.provider == provider) {
+                    let number = Number::Typed(number);
+                    let agreed = attempt.approve(visit, number, known.clone(), &rules, &self.keys, now)?;
+                    return Ok(decided(agreed, Step::Approved));
+                }
                 let agreed = attempt.send(errand, Number::Typed(number), &self.keys, now)?;
                 Ok(decided(agreed, Step::SentToProvider))
             })
@@ -215,12 +249,14 @@ impl<S: Store> Logins<S> {
         visit: &Digest,
         provider: &str,
     ) -> Result<Errand, Refusal> {
+        self.may_use(attempt, provider)?;
+        Ok(Errand { state: state.digest(), visit: *visit, provider: provider.into() })
+    }
+
+    fn may_use(&self, attempt: &Attempt, provider: &str) -> Result<(), Refusal> {
         let allowed = self.rules().client(&attempt.client).is_some_and(|client| client.allows(provider));
         let asked_for = attempt.provider.as_deref().is_none_or(|asked| asked == provider);
-        if !allowed || !asked_for {
-            return Err(Refusal::Provider);
-        }
-        Ok(Errand { state: state.digest(), visit: *visit, provider: provider.into() })
+        if allowed && asked_for { Ok(()) } else { Err(Refusal::Provider) }
     }
 
     /// Takes back the `state` that a phone left with. It works once, for that phone, from that provider.
@@ -267,7 +303,7 @@ impl<S: Store> Logins<S> {
             let rules = self.rules();
             let phone = Phone { visit: returned.visit, origin, name: identity.name.clone() };
             self.step(Key::Device(returned.device), now, |attempt| {
-                Ok(match attempt.scan(phone.clone(), None, &rules, now)? {
+                Ok(match attempt.scan(phone.clone(), None, None, &rules, now)? {
                     Some(next) => Decision::Step(Box::new(next), Step::Scanned, ()),
                     None => Decision::Keep(()),
                 })

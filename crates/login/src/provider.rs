@@ -4,9 +4,10 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::identity::Identity;
-use crate::secret::Token;
+use crate::secret::{Digest, Token};
 
 /// A future that is sent between threads.
 pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -50,6 +51,8 @@ pub struct Request<'a> {
     pub address: IpAddr,
     /// Seconds since the Unix epoch, for time windows of signatures.
     pub unix_seconds: u64,
+    /// This server's public address, without a slash at its end, for links in replies.
+    pub base: &'a str,
 }
 
 /// What a callback means.
@@ -59,7 +62,15 @@ pub enum Outcome {
     Identity(Identity),
     /// The phone is back, and its owner refused. Only believed of a request whose `state` was good.
     Refused,
-    /// The provider's own server tells of something; it gets this answer, and these things are done.
+    /// A phone follows the link that the provider gave to the person of a [`Happened`]: it gets `visit` as its visit key
+    /// and is sent to the page of `qr`. Nothing changes by it, since a GET does not.
+    Visit {
+        /// The QR token.
+        qr: String,
+        /// The key that [`Happened::visit`] named.
+        visit: Token,
+    },
+    /// The provider's own server tells of something; it gets this answer at once, and these things are done.
     Event {
         /// What the provider's server wants to hear.
         reply: Reply,
@@ -84,8 +95,10 @@ pub struct Reply {
 pub struct Happened {
     /// The QR token.
     pub qr: String,
-    /// The person.
+    /// The person. When the login is theirs and they agree on our page, nobody needs to be asked who they are.
     pub identity: Identity,
+    /// Takes the login for this visit: the person alone is given its key, as a link in the provider's own app.
+    pub visit: Digest,
     /// Whether scanning was agreeing, which it is only where the operator has said so.
     pub agreed: bool,
 }
@@ -119,6 +132,24 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Whether its own page tells us when the owner refuses. Where it does not, ours has to ask before it.
     fn shows_refusal(&self) -> bool;
 
+    /// Whether it is the computer that is sent there, because the provider's page draws a QR code of its own. Such a
+    /// provider is not offered on the phone's page.
+    fn sends_computer(&self) -> bool {
+        false
+    }
+
+    /// The text of a QR code of the provider's own, for a provider that is told of scans by [`Outcome::Event`]: what the
+    /// page shows in the place of our address. The provider's event names `qr` again. Asked once for a login that begins
+    /// with this provider, and its QR token does not change after that.
+    fn own_code<'a>(
+        &'a self,
+        qr: &'a Token,
+        life: Duration,
+    ) -> Work<'a, Result<Option<String>, ProviderError>> {
+        let _ = (qr, life);
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Whether it can be used on a phone whose browser calls itself this.
     fn suits(&self, user_agent: &str) -> bool {
         let _ = user_agent;
@@ -128,13 +159,15 @@ pub trait Provider: Send + Sync + fmt::Debug {
     /// Begins to find out who the phone's owner is.
     fn begin<'a>(&'a self, errand: &'a Errand<'a>) -> Work<'a, Result<Begun, ProviderError>>;
 
-    /// The `state` that a callback brings back; none for what its own server tells of.
-    fn state<'a>(&self, request: &Request<'a>) -> Option<&'a str> {
+    /// The `state` that a callback brings back; none for what its own server tells of. A provider that allows fewer
+    /// characters than a token has writes it otherwise in [`Provider::begin`] and reads it back here.
+    fn state(&self, request: &Request<'_>) -> Option<String> {
         request
             .query
             .split('&')
             .find_map(|pair| pair.strip_prefix("state="))
             .filter(|state| !state.is_empty())
+            .map(str::to_owned)
     }
 
     /// Reads a callback and, where the phone is back, asks the provider who it is.

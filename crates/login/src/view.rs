@@ -20,6 +20,8 @@ pub struct View {
     pub base: String,
     /// The token of the QR code; while pending.
     pub qr: Option<Token>,
+    /// The text of the provider's own QR code, to be shown in the place of ours; while pending.
+    pub own_code: Option<String>,
     /// The typed code; while pending.
     pub user_code: Option<UserCode>,
     /// Milliseconds until the QR code changes; while pending.
@@ -47,7 +49,8 @@ impl View {
             base: attempt.base.as_ref().into(),
             qr: pending.then(|| keys.qr(id, attempt.rotation)),
             user_code: pending.then(|| keys.user_code(id, attempt.user_code.1)),
-            rotate_in_ms: pending.then(|| attempt.rotation_due(rules).saturating_sub(now)),
+            own_code: attempt.own_code.as_deref().filter(|_| pending).map(Into::into),
+            rotate_in_ms: attempt.rotation_due(rules).filter(|_| pending).map(|due| due.saturating_sub(now)),
             number: (open && number_match == NumberMatch::ToPhone).then(|| keys.number_to_phone(id)),
             name: if pending { None } else { attempt.masked_name() },
             code: attempt.is_released().then(|| keys.code(id)),
@@ -85,6 +88,8 @@ pub struct PhoneView {
     pub provider: Option<String>,
     /// Whether this phone owns the login.
     pub is_owner: bool,
+    /// The provider that has said who the owner is already; only for the owner.
+    pub known_by: Option<String>,
     /// The six digits for the computer: approved, and not yet typed there.
     pub digits: Option<String>,
 }
@@ -120,6 +125,7 @@ impl PhoneView {
             binding_message: attempt.binding_message.as_deref().map(Into::into),
             provider: attempt.provider.as_deref().map(Into::into),
             is_owner,
+            known_by: attempt.known.as_ref().filter(|_| is_owner).map(|known| known.provider.clone()),
             digits: (is_owner && withheld).then(|| keys.number_to_browser(attempt.id)),
         }
     }

@@ -139,7 +139,7 @@ impl Model {
 fn legal(from: State, step: Step, to: State) -> bool {
     use State::{Approved, Cancelled, Consumed, Denied, Expired, Pending, Scanned};
     match step {
-        Step::Created | Step::Rotated => (from, to) == (Pending, Pending),
+        Step::Created | Step::Rotated | Step::OwnCode => (from, to) == (Pending, Pending),
         Step::Scanned => (from, to) == (Pending, Scanned),
         Step::SentToProvider | Step::CameBack => from == to && matches!(to, Pending | Scanned),
         Step::Approved => (from, to) == (Scanned, Approved),
