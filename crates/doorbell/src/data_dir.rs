@@ -66,6 +66,9 @@ impl DataDir {
         if config.uses_made_token_key() {
             settings.tokens.key = Some(self.ensure_key(TOKEN_KEY_FILE)?);
         }
+        for provider in &mut settings.providers {
+            provider.account_token_path = Some(self.0.join(format!("{}.account-token", provider.name)));
+        }
         Ok(settings)
     }
 

@@ -237,6 +237,21 @@ impl<S: Store> Logins<S> {
         View::of(attempt, &self.keys, &self.rules(), now)
     }
 
+    /// Takes a login back that its page was never told of.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub async fn withdraw(&self, device_code: &Token, now: Now) -> Result<(), Refusal> {
+        self.step(Key::Device(device_code.digest()), now, |attempt| {
+            Ok(match attempt.cancel(Who::Browser, now)? {
+                Some(next) => Decision::Step(Box::new(next), Step::Cancelled, ()),
+                None => Decision::Keep(()),
+            })
+        })
+        .await
+        .map(drop)
+    }
+
     /// Has the page show a QR code of the provider's own, which names the QR token `qr`; see
     /// [`crate::Provider::own_code`].
     ///

@@ -18,7 +18,7 @@ use crate::io::{Io, Role};
 use crate::login::Service;
 use crate::metrics::Listener;
 use crate::policy::Policy;
-use crate::settings::{IdentityMode, Limits, ProviderSettings, Settings};
+use crate::settings::{IdentityMode, Limits, Settings};
 use crate::webhooks::{WebhooksError, note_presence, watch_presence};
 
 /// Connections the system may hold for us before they are accepted; it takes less when its own limit is lower.
@@ -367,23 +367,12 @@ fn compare(old: &Settings, new: &Settings) -> ReloadReport {
         // The secret does not show in the other's `Debug`.
         (secret(&webhooks.secret), format!("{webhooks:?}"))
     };
-    let providers = |settings: &Settings| -> Vec<_> {
-        let one = |provider: &ProviderSettings| {
-            let ProviderSettings { name, kind, appid, api_base, .. } = provider;
-            let secrets = [
-                secret(&provider.secret),
-                secret(&provider.token),
-                secret(&provider.encoding_aes_key),
-                secret(&provider.previous_encoding_aes_key),
-            ];
-            (name.clone(), kind.clone(), appid.clone(), api_base.clone(), secrets)
-        };
-        settings.providers.iter().map(one).collect()
-    };
+    let same_providers = old.providers.len() == new.providers.len()
+        && old.providers.iter().zip(&new.providers).all(|(old, new)| old.is_same(new));
     let checks = [
         ("public.url", old.public.url != new.public.url, true),
         ("login", format!("{:?}", old.login) != format!("{:?}", new.login), true),
-        ("providers", providers(old) != providers(new), true),
+        ("providers", !same_providers, true),
         ("public.origins", old.public.origins != new.public.origins, true),
         ("public.trusted_proxies", old.public.trusted_proxies != new.public.trusted_proxies, true),
         ("public.compression", old.public.compression != new.public.compression, true),

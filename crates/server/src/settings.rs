@@ -317,6 +317,61 @@ pub struct ProviderSettings {
     pub previous_encoding_aes_key: Option<SecretString>,
     /// Where the provider's API is, when it is not where it always is.
     pub api_base: Option<String>,
+    /// Where the pages are that the provider shows to people, likewise.
+    pub open_base: Option<String>,
+    /// What people are asked to grant; `wechat-web`.
+    pub scope: WeChatScope,
+    /// Whether every browser counts as WeChat's; for stand-ins, which have none. `wechat-web`.
+    pub any_browser: bool,
+    /// Whether a scan alone is consent; `wechat-mp`.
+    pub scan_is_consent: bool,
+    /// Where the account's own token outlives the process; `wechat-mp` does not work without.
+    pub account_token_path: Option<PathBuf>,
+}
+
+impl ProviderSettings {
+    /// What is wrong with what is there; never contains a secret.
+    pub fn problems(&self) -> Vec<String> {
+        use secrecy::ExposeSecret as _;
+        let mut problems = Vec::new();
+        for (name, base) in [("api_base", &self.api_base), ("open_base", &self.open_base)] {
+            if let Some(Err(why)) = base.as_deref().map(doorbell_wechat::Base::parse) {
+                problems.push(format!("`{name}`: {why}"));
+            }
+        }
+        let keys = [
+            ("encoding_aes_key", &self.encoding_aes_key),
+            ("previous_encoding_aes_key", &self.previous_encoding_aes_key),
+        ];
+        for (name, key) in keys {
+            let read = key.as_ref().map(|key| doorbell_wechat::crypto::AesKey::parse(key.expose_secret()));
+            if let Some(Err(why)) = read {
+                problems.push(format!("`{name}`: {why}"));
+            }
+        }
+        problems
+    }
+
+    /// Whether another section says the same, secrets included.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        use secrecy::ExposeSecret as _;
+        let secrets = |one: &Self| {
+            [&one.secret, &one.token, &one.encoding_aes_key, &one.previous_encoding_aes_key]
+                .map(|secret| secret.as_ref().map(|secret| secret.expose_secret().to_owned()))
+        };
+        // Secrets print as nothing.
+        format!("{self:?}") == format!("{other:?}") && secrets(self) == secrets(other)
+    }
+}
+
+/// What people who log in by `wechat-web` are asked to grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WeChatScope {
+    /// Nothing: WeChat tells their openid without a prompt.
+    #[default]
+    Base,
+    /// Their name, picture and unionid, by WeChat's own prompt.
+    UserInfo,
 }
 
 /// `[limits]`: each bound has a key here and, where it refuses something, a reason in `doorbell_refused_total`.

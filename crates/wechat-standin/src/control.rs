@@ -259,9 +259,13 @@ async fn send_event(State(shared): State<Shared>, Json(event): Json<Event>) -> A
 async fn state(State(shared): State<Shared>) -> Answer {
     let world = shared.world.lock();
     let tickets: Vec<Value> = world
-        .tickets
+        .scene_urls
         .iter()
-        .map(|(value, ticket)| json!({ "ticket": value, "scene": ticket.scene, "appid": ticket.appid }))
+        .filter_map(|(id, value)| {
+            let ticket = world.tickets.get(value)?;
+            let url = format!("{}/q/{id}", shared.base);
+            Some(json!({ "ticket": value, "url": url, "scene": ticket.scene, "appid": ticket.appid }))
+        })
         .collect();
     Ok(Json(json!({
         "calls": world.calls,

@@ -76,6 +76,9 @@ fn logins(config: &mut Config, files: Files, errors: &mut Errors) {
         if provider.kind == "demo" && !on_loopback {
             errors.push(&entry.place, "a provider of kind \"demo\" lets anyone be anyone: only on loopback");
         }
+        for problem in provider.problems() {
+            errors.push(&entry.place, problem);
+        }
         config.settings.providers.push(provider);
     }
 }

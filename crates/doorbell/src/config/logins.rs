@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use doorbell_server::settings::{Digest, LoginClient, NumberMatch, ProviderSettings, Proximity};
+use doorbell_server::settings::{Digest, LoginClient, NumberMatch, ProviderSettings, Proximity, WeChatScope};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -14,7 +14,7 @@ use super::value::{Raw, Value};
 use super::{Config, Secret};
 
 /// The kinds of provider there are.
-const KINDS: &[&str] = &["demo"];
+const KINDS: &[&str] = &["demo", "wechat-web", "wechat-open", "wechat-mp", "feishu"];
 /// Characters of a name on the phone.
 const MAX_NAME: usize = 64;
 
@@ -173,11 +173,27 @@ fn provider(name: &str, given: &Given<'_>, place: &Place, errors: &mut Errors) -
         return given["kind"].refuse(format!("expected {}", kinds.join(" or ")), errors);
     }
     let text = |name: &str, errors: &mut Errors| given.get(name).and_then(|value| value.string(errors));
+    let needed: &[&str] = match kind.as_str() {
+        "demo" => &[],
+        "wechat-mp" => &["appid", "secret", "token", "encoding_aes_key"],
+        _ => &["appid", "secret"],
+    };
+    for name in needed {
+        if !given.contains_key(name) && !given.contains_key(format!("{name}_file").as_str()) {
+            errors.push(place, format!("`{name}` is missing: a provider of kind \"{kind}\" needs it"));
+        }
+    }
+    let flag = |name: &str, errors: &mut Errors| given.get(name).and_then(|value| value.boolean(errors));
+    let scopes = [("base", WeChatScope::Base), ("userinfo", WeChatScope::UserInfo)];
     let provider = ProviderSettings {
         name: name.to_owned(),
-        kind,
         appid: text("appid", errors),
         api_base: text("api_base", errors),
+        open_base: text("open_base", errors),
+        scope: given.get("scope").and_then(|value| value.word(&scopes, errors)).unwrap_or_default(),
+        any_browser: flag("any_browser", errors).unwrap_or_default(),
+        scan_is_consent: flag("scan_is_consent", errors).unwrap_or_default(),
+        kind,
         ..ProviderSettings::default()
     };
     Some(ProviderEntry {

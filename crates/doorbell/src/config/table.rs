@@ -134,7 +134,12 @@ pub(crate) const CLIENT_FIELDS: &[(&str, &str, &str)] = &[
 
 /// The fields of one `[providers.<name>]`: name, example, meaning.
 pub(crate) const PROVIDER_FIELDS: &[(&str, &str, &str)] = &[
-    ("kind", "\"demo\"", "What it is: \"demo\" believes what the phone types, and works on loopback only."),
+    (
+        "kind",
+        "\"demo\"",
+        "What it is: \"wechat-web\", \"wechat-open\" or \"wechat-mp\" (docs/wechat.md says which), \"feishu\", or \"demo\", \
+         which believes what the phone types and works on loopback only.",
+    ),
     ("appid", "\"wx…\"", "The provider's name for the application."),
     ("secret", "\"…\"", "The application's secret."),
     ("secret_file", "\"/run/secrets/wechat\"", "A file that holds it."),
@@ -147,7 +152,24 @@ pub(crate) const PROVIDER_FIELDS: &[(&str, &str, &str)] = &[
     (
         "api_base",
         "\"https://api.weixin.qq.com\"",
-        "Where the provider's API is, when it is not where it always is.",
+        "Where the provider's API is, when it is not where it always is. https, or http on this machine.",
+    ),
+    (
+        "open_base",
+        "\"https://open.weixin.qq.com\"",
+        "Where the pages are that the provider shows to people, likewise.",
+    ),
+    (
+        "scope",
+        "\"base\"",
+        "wechat-web: \"base\" asks nothing and tells the openid, \"userinfo\" has WeChat ask and tells name, picture and \
+         unionid too.",
+    ),
+    ("any_browser", "false", "wechat-web: every browser counts as WeChat's, for stand-ins, which have none."),
+    (
+        "scan_is_consent",
+        "false",
+        "wechat-mp: a scan logs in without a question. Whoever is made to scan a stranger's code is then logged in there.",
     ),
 ];
 

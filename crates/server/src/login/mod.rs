@@ -55,7 +55,7 @@ pub(crate) struct Service {
 
 /// The system's randomness.
 #[derive(Debug)]
-struct System;
+pub(crate) struct System;
 
 impl Random for System {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
@@ -120,7 +120,7 @@ impl Service {
         Ok(Self {
             logins: Logins::new(store, keys, Box::new(System), rules, Box::new(teller)),
             settings: ArcSwap::from_pointee(settings.login.clone()),
-            providers: ArcSwap::from_pointee(Providers::new(settings)),
+            providers: ArcSwap::from_pointee(Providers::new(settings, None)),
             watchers,
             metrics,
             started: Instant::now(),
@@ -133,7 +133,8 @@ impl Service {
     pub(crate) fn adopt(&self, settings: &Settings) {
         self.logins.adopt(settings.login.rules.clone());
         self.settings.store(Arc::new(settings.login.clone()));
-        self.providers.store(Arc::new(Providers::new(settings)));
+        let before = self.providers.load();
+        self.providers.store(Arc::new(Providers::new(settings, Some(&before))));
     }
 
     /// Milliseconds since the start, by a clock that never goes back.

@@ -6,30 +6,56 @@ use std::sync::Arc;
 
 use doorbell_login::{Begun, Errand, Identity, Outcome, Provider, ProviderError, Request, Work};
 
+use self::feishu::Feishu;
+use self::wechat::{Mp, Open, Web};
 use crate::settings::{ProviderSettings, Settings};
+
+mod feishu;
+mod wechat;
 
 /// See the module's header.
 #[derive(Debug, Default)]
-pub(super) struct Providers(Vec<Arc<dyn Provider>>);
+pub(super) struct Providers(Vec<(ProviderSettings, Arc<dyn Provider>)>);
 
 impl Providers {
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self(settings.providers.iter().filter_map(build).collect())
+    /// The providers of the settings. Those of `before` whose section is as it was are kept: they remember what must not
+    /// come twice.
+    pub(super) fn new(settings: &Settings, before: Option<&Self>) -> Self {
+        let kept = |section: &ProviderSettings| {
+            let before = before?.0.iter().find(|(before, _)| before.is_same(section))?;
+            Some(Arc::clone(&before.1))
+        };
+        let one = |section: &ProviderSettings| {
+            let provider = kept(section).or_else(|| build(section))?;
+            Some((section.clone(), provider))
+        };
+        Self(settings.providers.iter().filter_map(one).collect())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<dyn Provider>> {
+        self.0.iter().map(|(_, provider)| provider)
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Arc<dyn Provider>> {
-        self.0.iter().find(|provider| provider.name() == name).map(Arc::clone)
+        self.all().find(|provider| provider.name() == name).map(Arc::clone)
     }
 
     pub(super) fn suiting(&self, user_agent: &str) -> Vec<Arc<dyn Provider>> {
-        self.0.iter().filter(|provider| provider.suits(user_agent)).map(Arc::clone).collect()
+        self.all().filter(|provider| provider.suits(user_agent)).map(Arc::clone).collect()
     }
 }
 
 /// The provider that a section describes; none for kinds that are not asked on the phone's page.
 fn build(settings: &ProviderSettings) -> Option<Arc<dyn Provider>> {
+    fn shared<P: Provider + 'static>(provider: Option<P>) -> Option<Arc<dyn Provider>> {
+        provider.map(|provider| -> Arc<dyn Provider> { Arc::new(provider) })
+    }
     match settings.kind.as_str() {
-        "demo" => Some(Arc::new(DemoProvider { name: settings.name.clone() })),
+        "demo" => shared(Some(DemoProvider { name: settings.name.clone() })),
+        "wechat-web" => shared(Web::new(settings)),
+        "wechat-open" => shared(Open::new(settings)),
+        "wechat-mp" => shared(Mp::new(settings)),
+        "feishu" => shared(Feishu::new(settings)),
         _ => None,
     }
 }

@@ -37,7 +37,10 @@ impl Shown {
             version: view.version,
             expires_in: seconds(view.expires_in_ms),
             verification_uri: qr.map(|_| format!("{}/s", view.base)),
-            verification_uri_complete: qr.map(|qr| format!("{}/s/{qr}", view.base)),
+            verification_uri_complete: view
+                .own_code
+                .clone()
+                .or_else(|| qr.map(|qr| format!("{}/s/{qr}", view.base))),
             user_code: view.user_code.map(|code| code.to_string()),
             rotate_in: view.rotate_in_ms.map(seconds),
             number: view.number.clone(),

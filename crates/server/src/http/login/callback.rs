@@ -5,12 +5,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use doorbell_login::{Digest, Happened, Origin, Outcome, Phone, Refusal, Reply, Request as Called, Token};
+use doorbell_login::{
+    Happened, Origin, Outcome, Phone, PhoneView, Refusal, Reply, Request as Called, State as LoginState,
+    Token,
+};
 use http::{HeaderValue, StatusCode, header};
 
 use super::caller::Caller;
-use super::scan::{finish, provider_failed, returned_page};
+use super::scan::{failed_page, finish, returned_page, see_other};
 use super::{Refused, service};
+use crate::cookies::VISIT_COOKIE;
 use crate::http::problem::{counted_as, read_bytes};
 use crate::http::public::Public;
 use crate::login::Service;
@@ -40,6 +44,7 @@ pub(super) async fn callback(
         body: &body,
         address: caller.address,
         unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        base: &caller.base,
     };
     let Some(state) = provider.state(&called) else {
         return match provider.callback(&called).await {
@@ -49,16 +54,17 @@ pub(super) async fn callback(
                 }
                 Ok(replied(reply))
             }
+            Ok(Outcome::Visit { qr, visit }) => Ok(visiting(service, &caller, &qr, &visit).await),
             // Without a `state` nobody is known to be back.
             Ok(_) => Ok(returned_page(&caller, Err(&Refusal::Unknown))),
-            Err(error) => Err(provider_failed(service, provider.name(), &error)),
+            Err(error) => Ok(failed_page(service, &caller, provider.name(), &error)),
         };
     };
     let mut returned = Err(Refusal::Unknown);
     let phone = caller.known_visit();
     let computer = caller.login_cookie.as_deref().and_then(Token::parse).map(|cookie| cookie.digest());
     for visit in [phone, computer].into_iter().flatten() {
-        returned = service.logins.came_back(state, &visit, provider.name(), service.now()).await;
+        returned = service.logins.came_back(&state, &visit, provider.name(), service.now()).await;
         if returned.is_ok() {
             break;
         }
@@ -70,19 +76,40 @@ pub(super) async fn callback(
     match provider.callback(&called).await {
         Ok(outcome) => {
             let said = finish(service, &caller, &returned, outcome).await;
+            if returned.is_computer
+                && let Some(address) = sent_on(service, said.as_ref()).await
+            {
+                return Ok(see_other(&address));
+            }
             Ok(returned_page(&caller, said.as_ref()))
         }
-        Err(error) => Err(provider_failed(service, provider.name(), &error)),
+        Err(error) => Ok(failed_page(service, &caller, provider.name(), &error)),
     }
+}
+
+/// Where the computer goes on from a provider's page: to the site's registered address, with the one-time code or with why
+/// there is none.
+async fn sent_on(service: &Service, said: Result<&PhoneView, &Refusal>) -> Option<String> {
+    let view = said.ok()?;
+    let attempt = service.logins.inspect(view.login).await.ok()??;
+    let address = attempt.redirect_uri.as_deref()?;
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    match (attempt.state, service.logins.view(&attempt, service.now()).code) {
+        (_, Some(code)) => query.append_pair("code", code.expose()),
+        (LoginState::Denied, None) => query.append_pair("error", "access_denied"),
+        // The digits that the computer is to type are still wanted: its page asks for them.
+        _ => return None,
+    };
+    query.append_pair("login", &attempt.id.to_string());
+    let join = if address.contains('?') { '&' } else { '?' };
+    Some(format!("{address}{join}{}", query.finish()))
 }
 
 /// Does what a provider's server told of. It is told once more or too late as well; then nothing changes.
 async fn tell(service: &Service, provider: &str, happened: Happened, address: IpAddr) {
-    let Happened { qr, identity, agreed } = happened;
-    let appid = identity.appid.as_deref().unwrap_or_default();
-    let visit = Digest::of(&format!("{provider}\0{appid}\0{}", identity.id));
+    let Happened { qr, identity, visit, agreed } = happened;
     let phone = Phone { visit, origin: Origin::new(address, provider), name: identity.name.clone() };
-    let done = match service.logins.scan(&qr, phone, service.now()).await {
+    let done = match service.logins.scan_known(&qr, phone, identity.clone(), service.now()).await {
         Ok(_) if agreed => service.logins.approve(&qr, &visit, None, identity, service.now()).await.map(drop),
         Ok(_) => Ok(()),
         Err(refusal) => Err(refusal),
@@ -91,6 +118,20 @@ async fn tell(service: &Service, provider: &str, happened: Happened, address: Ip
         service.refused(crate::login::error_of(&refusal));
         tracing::debug!(provider, %refusal, "what a provider told of changes nothing");
     }
+}
+
+/// Gives a phone that follows a provider's link the visit that has taken the login. The cookie is for this login's pages
+/// alone: whoever sends somebody a link of theirs must not know that phone's key to other logins.
+async fn visiting(service: &Service, caller: &Caller, qr: &str, visit: &Token) -> Response {
+    let path = format!("/s/{qr}");
+    let mut response = see_other(&path);
+    let looked = service.logins.look(qr, Some(&visit.digest()), caller.address, service.now()).await;
+    if looked.is_ok_and(|view| view.is_owner)
+        && let Some(cookie) = caller.set_cookie(VISIT_COOKIE, visit, &path)
+    {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
 }
 
 fn replied(reply: Reply) -> Response {

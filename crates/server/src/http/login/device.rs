@@ -5,7 +5,9 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use doorbell_login::{Begin, BeginError, BegunLogin, CookieRule, Crowded, Page, Token};
+use doorbell_login::{
+    Begin, BeginError, BegunLogin, Client, CookieRule, Crowded, Errand, Page, Provider, Refusal, Token, View,
+};
 use http::{StatusCode, header};
 use serde::Serialize;
 
@@ -14,7 +16,7 @@ use super::fields::Fields;
 use super::{Refused, service};
 use crate::cookies::LOGIN_COOKIE;
 use crate::http::public::Public;
-use crate::login::{Envelope, Shown, is_exempt};
+use crate::login::{Envelope, Service, Shown, is_exempt};
 
 /// How long a look may wait, and does that does not say. Proxies often cut after 30 or 60 seconds.
 const MAX_WAIT: Duration = Duration::from_secs(55);
@@ -60,10 +62,14 @@ pub(super) async fn begin(State(public): State<Public>, request: Request) -> Res
         redirect_uri: fields.get("redirect_uri"),
         challenge: fields.get("code_challenge"),
         binding_message: fields.get("binding_message"),
-        provider: fields.get("provider"),
+        provider: fields.get("provider").or_else(|| only_provider(client)),
     };
-    let BegunLogin { device_code, view } =
-        service.logins.begin(begin, service.now()).await.map_err(|error| not_begun(&error))?;
+    let provider = begin.provider.and_then(|name| service.provider(name));
+    let mut begun = service.logins.begin(begin, service.now()).await.map_err(|error| not_begun(&error))?;
+    if let Some(provider) = provider {
+        begun.view = with_own_code(service, &*provider, &begun).await?;
+    }
+    let BegunLogin { device_code, view } = begun;
     let interval = service.settings.load().interval.as_secs();
     let begun = Begun { device_code: device_code.expose().to_owned(), interval, shown: Shown::of(&view) };
     let mut response = Json(begun).into_response();
@@ -71,6 +77,74 @@ pub(super) async fn begin(State(public): State<Public>, request: Request) -> Res
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// The provider of a client that has one only: it need not be named.
+fn only_provider(client: &Client) -> Option<&str> {
+    match client.providers.as_slice() {
+        [only] => Some(only),
+        _ => None,
+    }
+}
+
+/// What the page is shown, once the provider has made a QR code of its own if it does so. Without that code there would be
+/// nothing to scan, so a login whose provider fails does not begin.
+async fn with_own_code(
+    service: &Service,
+    provider: &dyn Provider,
+    begun: &BegunLogin,
+) -> Result<View, Refused> {
+    let BegunLogin { device_code, view } = begun;
+    let Some(qr) = &view.qr else { return Ok(view.clone()) };
+    let life = service.logins.rules().created_ttl;
+    let made = match provider.own_code(qr, life).await {
+        Ok(None) => return Ok(view.clone()),
+        Ok(Some(text)) => {
+            service.logins.show_own_code(device_code, qr, &text, service.now()).await.map_err(Refused::from)
+        }
+        Err(error) => Err(super::scan::provider_failed(service, provider.name(), &error)),
+    };
+    if made.is_err() {
+        service.logins.withdraw(device_code, service.now()).await?;
+    }
+    made
+}
+
+/// The answer to `POST /v1/login/provider`.
+#[derive(Serialize)]
+pub(super) struct Sent {
+    /// Where the browser goes, or an `iframe` of the page.
+    authorization_uri: String,
+}
+
+/// `POST /v1/login/provider`: sends the computer to a provider whose own page draws the QR code.
+pub(super) async fn provider(State(public): State<Public>, request: Request) -> Result<Json<Sent>, Refused> {
+    let service = service(&public.context)?;
+    let caller = Caller::of(&public.context, &request)?;
+    let (parts, body) = request.into_parts();
+    let fields = Fields::read(&parts.headers, body, public.context.policy.load().limits.head_timeout).await?;
+    let page = page(&caller)?;
+    let (attempt, _) = service.logins.current(page, service.now()).await?;
+    let name = fields.get("provider").or(attempt.provider.as_deref());
+    let name = name.ok_or_else(|| Refused::bad_request("invalid_request", "`provider` is missing"))?;
+    let provider = service.provider(name).filter(|provider| provider.sends_computer());
+    let provider = provider.ok_or(Refusal::Provider)?;
+    let cookie = caller.login_cookie.as_deref().and_then(Token::parse).ok_or(Refusal::Unknown)?;
+    let (device_code, visit) = (page.device_code, cookie.digest());
+    let state = service.logins.send_computer(device_code, &visit, name, service.now()).await?;
+    let callback = format!("{}/v1/callback/{name}", caller.base);
+    let errand = Errand {
+        state: &state,
+        callback: &callback,
+        user_agent: &caller.user_agent,
+        languages: &caller.languages,
+        form: &[],
+    };
+    match provider.begin(&errand).await {
+        Ok(doorbell_login::Begun::Redirect(authorization_uri)) => Ok(Json(Sent { authorization_uri })),
+        Ok(doorbell_login::Begun::Identity(_)) => Err(Refusal::Provider.into()),
+        Err(error) => Err(super::scan::provider_failed(service, name, &error)),
+    }
 }
 
 fn not_begun(error: &BeginError) -> Refused {

@@ -49,6 +49,7 @@ pub(super) fn routes(public: &Public) -> Router<Public> {
         .route("/v1/login", get(device::current).delete(device::cancel).options(no_content))
         .route("/v1/login/rotate", post(device::rotate).options(no_content))
         .route("/v1/login/number", post(device::number).options(no_content))
+        .route("/v1/login/provider", post(device::provider).options(no_content))
         // GET is the event loops'; see `io/head.rs`.
         .route("/v1/login/events", options(no_content))
         .layer(middleware::from_fn_with_state(public.clone(), across_origins));

@@ -28,6 +28,8 @@ pub(super) enum Said<'a> {
     View(&'a PhoneView),
     /// There is none for this phone.
     Refusal(&'a Refusal),
+    /// A provider did not say who the owner is; this is for them to read.
+    Failed(&'a str),
     /// The form for a typed code, and what was wrong with the last one.
     Form(Option<&'a TypedError>),
 }
@@ -66,6 +68,9 @@ pub(super) fn render(page: &PhonePage<'_>) -> String {
         }
         Said::Refusal(refusal) => {
             let _ = write!(html, "<h1>Log in</h1><p>{}</p>", escaped(&refusal.to_string()));
+        }
+        Said::Failed(text) => {
+            let _ = write!(html, "<h1>登录 · Log in</h1><p role=\"alert\">{}</p>", escaped(text));
         }
         Said::View(view) => login(page, view, &mut html),
     }

@@ -26,10 +26,10 @@ use crate::http::public::Public;
 use crate::login::{Service, error_of, seconds};
 
 /// Everything is the page's own; it is nobody's frame. Forms may lead on to a provider, and browsers apply
-/// `form-action` to where an answer redirects.
+/// `form-action` to where an answer redirects; a provider's stand-in is on this machine, without TLS.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self'; \
-     form-action 'self' https:; base-uri 'none'; frame-ancestors 'none'",
+     form-action 'self' https: http://127.0.0.1:* http://localhost:*; base-uri 'none'; frame-ancestors 'none'",
 );
 
 /// What a phone is shown, as JSON.
@@ -170,6 +170,12 @@ fn page_token(service: &Service, visit: &Token, qr: &str) -> Option<Token> {
 /// The providers by which this phone's owner may say who they are.
 fn choices(service: &Service, caller: &Caller, view: Option<&PhoneView>) -> Vec<Choice> {
     let Some(view) = view else { return Vec::new() };
+    if let Some(known_by) = &view.known_by {
+        // Whoever the provider has seen is not asked again.
+        let label =
+            service.provider(known_by).map_or_else(String::new, |provider| provider.label().to_owned());
+        return vec![Choice { name: known_by.clone(), label, asks_name: false }];
+    }
     let allowed = |provider: &dyn Provider| {
         view.client.as_ref().is_some_and(|client| client.allows(provider.name()))
             && view.provider.as_ref().is_none_or(|asked| asked == provider.name())
@@ -238,7 +244,7 @@ impl Posted {
     }
 }
 
-fn see_other(address: &str) -> Response {
+pub(super) fn see_other(address: &str) -> Response {
     let Ok(location) = HeaderValue::from_str(address) else {
         return Refused::new(StatusCode::BAD_GATEWAY, "provider", "the provider's address is odd")
             .into_response();
@@ -332,9 +338,45 @@ pub(super) async fn approve(
                 Err(refusal) => posted.failed(service, &qr, refusal).await,
             })
         }
-        Err(error) => Err(provider_failed(service, provider.name(), &error)),
+        Err(error) => Ok(failed_page(service, &posted.caller, provider.name(), &error)),
     }
 }
+
+/// A person's page, or JSON for what is no browser, after a provider did not say who they are.
+pub(super) fn failed_page(
+    service: &Service,
+    caller: &Caller,
+    provider: &str,
+    error: &ProviderError,
+) -> Response {
+    let refused = provider_failed(service, provider, error);
+    if caller.wants_json {
+        return refused.into_response();
+    }
+    let said = match error {
+        ProviderError::Forged(_) => FORGED,
+        ProviderError::Unwelcome(text) => text,
+        ProviderError::Stale => STALE,
+        _ => UNAVAILABLE,
+    };
+    let languages = &caller.languages;
+    let page = PhonePage {
+        qr: "",
+        page_token: "",
+        said: Said::Failed(said),
+        error: None,
+        choices: Vec::new(),
+        languages,
+    };
+    counted_as(html(refused.status, page), refused.error)
+}
+
+const FORGED: &str = "这个请求无法确认来源，请回到电脑重新扫码。This request cannot be trusted. Scan the code on the \
+                      computer again.";
+const STALE: &str = "这次授权已用过或已过期，请回到电脑重新扫码。This authorization is used or too old. Scan the code on the \
+                     computer again.";
+const UNAVAILABLE: &str = "对方暂时没有回应。请返回上一页再点一次同意，或稍后重新扫码。No answer at the moment. Go back and \
+                           agree once more, or scan again later.";
 
 /// Does what a provider said of a phone that is back.
 pub(super) async fn finish(
@@ -348,7 +390,7 @@ pub(super) async fn finish(
             service.logins.approve_returned(returned, caller.origin(), identity, service.now()).await
         }
         Outcome::Refused => service.logins.deny_returned(returned, service.now()).await,
-        Outcome::Event { .. } => Err(Refusal::Unknown),
+        Outcome::Event { .. } | Outcome::Visit { .. } => Err(Refusal::Unknown),
     }
 }
 
