@@ -429,7 +429,7 @@ pub(crate) static KEYS: &[Key] = &[
     Key {
         name: "login.created_ttl",
         shown: Default("\"120s\""),
-        doc: "How long a login waits for a scan, 10s to 1h.",
+        doc: "How long a login waits for a scan, 1s to 1h.",
         set: |c, v, e| put(&mut c.settings.login.rules.created_ttl, v.duration(LOGIN, e)),
     },
     Key {
