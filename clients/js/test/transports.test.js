@@ -220,3 +220,25 @@ test('a server that is not there is asked again after 0.5 s to 20 s, by chance',
     });
   }
 });
+
+test('without a token it waits until the backend says who it is', async (t) => {
+  const { open, client, welcomes, got } = listen(t, server.public.address);
+  await open('websocket');
+  assert.equal(client.uid, null);
+  const { status } = await call(server, 'POST', `/v1/connections/${client.connectionId}/bind`, { uid: 'bound' });
+  assert.equal(status, 200);
+  await until('it is told', () => client.uid === 'bound');
+  await push(server, 'bound', 'hello');
+  await until('it came', () => got.length === 1);
+  assert.deepEqual(welcomes.map(({ uid }) => uid), [null, 'bound']);
+});
+
+test('revoked tokens: the page is closed, and comes back only with a newer one', async (t) => {
+  const strict = await startServer({ identity: 'token', owner: t });
+  const token = await tokenFor(strict, 'revoked');
+  const fixed = listen(t, strict.public.address, { token });
+  await fixed.open('websocket');
+  await call(strict, 'POST', '/v1/users/revoked/revoke', {});
+  await until('it is closed for good', () => fixed.client.state === 'closed', 2_000);
+  assert.equal(fixed.closes[0].reconnect, false);
+});
