@@ -84,6 +84,7 @@ export class DoorbellLogin extends Base {
     });
     window.addEventListener('online', this._wake);
     window.addEventListener('offline', this._wake);
+    window.addEventListener('pageshow', this._shown);
     document.addEventListener('visibilitychange', this._wake);
     void this._start();
   }
@@ -92,6 +93,7 @@ export class DoorbellLogin extends Base {
   disconnectedCallback(): void {
     window.removeEventListener('online', this._wake);
     window.removeEventListener('offline', this._wake);
+    window.removeEventListener('pageshow', this._shown);
     document.removeEventListener('visibilitychange', this._wake);
     this._end();
   }
@@ -109,6 +111,11 @@ export class DoorbellLogin extends Base {
     if (this._link !== 'good') this._reachable(false);
     // A page that slept may have missed a change of the code; the state itself is asked for, not waited for.
     if (document.visibilityState === 'visible') void this._refresh();
+  };
+
+  /** Who comes back to this page by the browser's back button wants to sign in again. */
+  private readonly _shown = ({ persisted }: PageTransitionEvent): void => {
+    if (persisted && this._handedOver) this.renew();
   };
 
   private get _key(): string {

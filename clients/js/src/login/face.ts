@@ -74,7 +74,8 @@ export class Face {
   constructor(private readonly _root: ShadowRoot, owner: FaceOwner) {
     const heading = make('h2', { part: 'title', id: 'title' }, this._title);
     const stage = make('div', { part: 'stage' }, this._qr, this._cover);
-    _root.append(make('style', {}, STYLE), make(
+    dress(_root);
+    _root.append(make(
       'div', { part: 'box', role: 'group', 'aria-labelledby': 'title' },
       heading, stage, this._status, this._numberLabel, this._number, this._form, this._renew, this._fallback, this._link,
     ));
@@ -175,6 +176,14 @@ export class Face {
     if (!this._renew.hidden) this._renew.focus();
     else this._status.focus();
   }
+}
+
+/** A constructed sheet, because a site's content security policy may forbid `<style>`. */
+function dress(root: ShadowRoot): void {
+  if (!('adoptedStyleSheets' in root)) return (root as ShadowRoot).append(make('style', {}, STYLE));
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(STYLE);
+  root.adoptedStyleSheets = [sheet];
 }
 
 function status({ phase, view, texts }: Shown): string {

@@ -29,7 +29,7 @@ export async function startLoginSite(t, server, { at = server.public, name = '12
   const site = { posted: [] };
   const page = (query) => `<!doctype html><html lang="${query.get('lang') ?? 'en'}"><head><meta charset="utf-8"><title>Sign in</title>
 <script src="http://${at.name ?? at.host}:${at.port}/doorbell-login.js"></script>
-<script>
+<script nonce="own">
   window.heard = [];
   for (const name of ['state', 'approved', 'denied', 'expired', 'error']) {
     addEventListener('doorbell-login:' + name, ({ detail }) => heard.push([name, detail]));
@@ -40,7 +40,12 @@ export async function startLoginSite(t, server, { at = server.public, name = '12
   const listener = http.createServer(async (request, response) => {
     const url = new URL(request.url, 'http://site');
     response.setHeader('Content-Type', 'text/html; charset=utf-8');
-    if (request.method !== 'POST') return response.end(page(url.searchParams));
+    if (request.method !== 'POST') {
+      // What a careful site allows, and no more.
+      const there = `${at.name ?? at.host}:${at.port}`;
+      response.setHeader('Content-Security-Policy', `default-src 'none'; script-src 'nonce-own' http://${there}; style-src 'self'; connect-src http://${there} ws://${there}; form-action 'self'`);
+      return response.end(page(url.searchParams));
+    }
     let body = '';
     for await (const chunk of request) body += chunk;
     const fields = Object.fromEntries(new URLSearchParams(body));
