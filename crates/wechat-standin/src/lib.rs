@@ -29,9 +29,20 @@ use tokio::net::TcpListener;
 
 use crate::world::World;
 
+/// Which browsers count as WeChat's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Browsers {
+    /// Those that say so, and those that have chosen a person at `/phone`.
+    #[default]
+    WeChat,
+    /// Every one: for demonstrations on one computer.
+    Any,
+}
+
 /// What every route shares.
 #[derive(Clone)]
 pub(crate) struct Shared {
+    browsers: Browsers,
     world: Arc<Mutex<World>>,
     http: reqwest::Client,
     base: Arc<str>,
@@ -41,14 +52,15 @@ pub(crate) struct Shared {
 ///
 /// # Errors
 /// When the system refuses.
-pub async fn serve(listener: TcpListener) -> anyhow::Result<()> {
+pub async fn serve(listener: TcpListener, browsers: Browsers) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
-    axum::serve(listener, router(address)?).await?;
+    axum::serve(listener, router(address, browsers)?).await?;
     Ok(())
 }
 
-fn router(address: SocketAddr) -> anyhow::Result<Router> {
+fn router(address: SocketAddr, browsers: Browsers) -> anyhow::Result<Router> {
     let shared = Shared {
+        browsers,
         world: Arc::new(Mutex::new(World::new())),
         http: reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

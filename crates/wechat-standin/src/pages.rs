@@ -13,9 +13,9 @@ use fast_qr::{ECL, QRBuilder};
 use http::{HeaderMap, StatusCode, header};
 use reqwest::Url;
 
-use crate::Shared;
 use crate::control::{Scanned, scan};
 use crate::world::{Account, Kind, Status, Waiting, World, random};
+use crate::{Browsers, Shared};
 
 const COOKIE: &str = "standin_person";
 /// Codes given inside WeChat live for five minutes, website codes for ten.
@@ -40,14 +40,17 @@ pub(crate) fn routes() -> Router<Shared> {
 }
 
 /// Whose phone a request comes from; none outside of WeChat.
-fn owner(headers: &HeaderMap) -> Option<String> {
+fn owner(shared: &Shared, headers: &HeaderMap) -> Option<String> {
     let cookies = headers.get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let cookie =
         cookies.split(';').filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == COOKIE);
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match cookie {
         Some((_, person)) => Some(person.to_owned()),
-        None => agent.contains("MicroMessenger").then(|| "xiaoming".to_owned()),
+        None => {
+            let inside = shared.browsers == Browsers::Any || agent.contains("MicroMessenger");
+            inside.then(|| "xiaoming".to_owned())
+        }
     }
 }
 
@@ -131,7 +134,7 @@ fn back(redirect_uri: &str, pairs: &[(&str, &str)]) -> Response {
 }
 
 async fn authorize(State(shared): State<Shared>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let Some(person) = owner(&headers) else {
+    let Some(person) = owner(&shared, &headers) else {
         return refuse("请在微信客户端打开链接 Open this address in WeChat");
     };
     let query = match ordered(query.as_deref()) {
@@ -170,7 +173,7 @@ async fn decide(
     Form(form): Form<HashMap<String, String>>,
 ) -> Response {
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
-    let Some(person) = owner(&headers) else { return refuse("请在微信客户端打开链接") };
+    let Some(person) = owner(&shared, &headers) else { return refuse("请在微信客户端打开链接") };
     if field("what") != "allow" {
         // WeChat calls nothing: iOS closes the page, Android leaves it.
         return page("微信 WeChat", "<section id=closed>页面已关闭 The page has closed</section>");
@@ -306,7 +309,7 @@ async fn confirmed(
     Form(form): Form<HashMap<String, String>>,
 ) -> Response {
     let uuid = form.get("uuid").map(String::as_str).unwrap_or_default();
-    let person = owner(&headers).unwrap_or_else(|| "xiaoming".into());
+    let person = owner(&shared, &headers).unwrap_or_else(|| "xiaoming".into());
     let mut world = shared.world.lock();
     let done = settle(&mut world, uuid, (what == "allow").then_some(person.as_str()));
     page(
@@ -346,7 +349,7 @@ async fn scene(State(shared): State<Shared>, Path(id): Path<String>, headers: He
         return refuse("二维码已过期 The code has expired");
     };
     let account = &world.accounts[&ticket.appid];
-    let person = owner(&headers).unwrap_or_else(|| "xiaoming".into());
+    let person = owner(&shared, &headers).unwrap_or_else(|| "xiaoming".into());
     let follows = world.people.get(&person).is_some_and(|person| person.follows.contains(&account.appid));
     let button = if follows { "进入公众号 Enter" } else { "关注公众号 Follow" };
     page(
@@ -359,7 +362,7 @@ async fn scene(State(shared): State<Shared>, Path(id): Path<String>, headers: He
 }
 
 async fn scene_scanned(State(shared): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let person = owner(&headers).unwrap_or_else(|| "xiaoming".into());
+    let person = owner(&shared, &headers).unwrap_or_else(|| "xiaoming".into());
     let text = format!("{}/q/{id}", shared.base);
     match scan(&shared, &person, &text, true).await {
         Ok(Scanned::Expired) => refuse("二维码已过期 The code has expired"),
@@ -376,7 +379,7 @@ async fn phone(
 ) -> Response {
     let world = shared.world.lock();
     let chosen = query.get("person").filter(|person| world.people.contains_key(*person)).cloned();
-    let person = chosen.or_else(|| owner(&headers)).unwrap_or_else(|| "xiaoming".into());
+    let person = chosen.or_else(|| owner(&shared, &headers)).unwrap_or_else(|| "xiaoming".into());
     let mut body = String::from("<section>");
     let mut people: Vec<_> = world.people.values().collect();
     people.sort_by(|one, other| one.id.cmp(&other.id));
@@ -424,7 +427,7 @@ async fn phone_scan(
     headers: HeaderMap,
     Form(form): Form<HashMap<String, String>>,
 ) -> Response {
-    let person = owner(&headers).unwrap_or_else(|| "xiaoming".into());
+    let person = owner(&shared, &headers).unwrap_or_else(|| "xiaoming".into());
     let text = form.get("text").map(|text| text.trim().to_owned()).unwrap_or_default();
     match scan(&shared, &person, &text, true).await {
         Ok(Scanned::Open { url }) => (StatusCode::SEE_OTHER, [(header::LOCATION, url)]).into_response(),

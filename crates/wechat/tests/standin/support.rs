@@ -29,7 +29,9 @@ impl WeChat {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("bound"));
         let serving = tokio::spawn(async move {
-            doorbell_wechat_standin::serve(listener).await.expect("it serves");
+            doorbell_wechat_standin::serve(listener, doorbell_wechat_standin::Browsers::WeChat)
+                .await
+                .expect("it serves");
         });
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         Self { base, http, serving }
