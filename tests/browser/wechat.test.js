@@ -10,7 +10,7 @@ import { after, before, test } from 'node:test';
 
 import { call, refusedByReason } from '../lib/api.js';
 import { launch } from '../lib/browser.js';
-import { Computer } from '../lib/computer.js';
+import { Computer, answer, openQuestion } from '../lib/computer.js';
 import { startServer } from '../lib/server.js';
 import { until } from '../lib/until.js';
 import {
@@ -77,21 +77,6 @@ const changedAt = (text, place) => {
   const at = Math.floor(place);
   return text.slice(0, at) + (text[at] === 'A' ? 'B' : 'A') + text.slice(at + 1);
 };
-
-const answer = (page, what) => page.locator(`form[action$="/${what}"] button`).first();
-
-/** Opens what a QR code says and goes as far as the question. */
-async function openQuestion(page, address) {
-  await page.goto(address);
-  await page.waitForSelector('form[action$="/scan"], form[action$="/approve"]');
-  if (await page.locator('form[action$="/scan"]').count() > 0) {
-    // The page's own script may be faster.
-    await Promise.all([
-      page.waitForSelector('form[action$="/approve"]'),
-      answer(page, 'scan').click({ timeout: 2_000 }).catch(() => {}),
-    ]);
-  }
-}
 
 /** What the page says, in the two languages of its messages. */
 async function says(page, chinese, english) {

@@ -1,6 +1,23 @@
-// A page that wants to log in: what a site's page and its backend ask, from a real browser of the server's own origin.
+// A page that wants to log in: what a site's page and its backend ask, from a real browser of the server's own origin;
+// and how a phone answers.
 
 import { until } from './until.js';
+
+/** The button of the phone's page that posts an answer. */
+export const answer = (page, what) => page.locator(`form[action$="/${what}"] button`).first();
+
+/** Opens what a QR code says and goes as far as the question. */
+export async function openQuestion(page, address) {
+  await page.goto(address);
+  await page.waitForSelector('form[action$="/scan"], form[action$="/approve"]');
+  if (await page.locator('form[action$="/scan"]').count() > 0) {
+    // The page's own script may be faster.
+    await Promise.all([
+      page.waitForSelector('form[action$="/approve"]'),
+      answer(page, 'scan').click({ timeout: 2_000 }).catch(() => {}),
+    ]);
+  }
+}
 
 export class Computer {
   constructor(context, page, server) {
