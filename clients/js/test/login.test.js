@@ -303,6 +303,14 @@ test('Chinese by the lang attribute, and by the browser where the page has none'
   assert.equal(await text(tab, 'status'), 'Scan the code with your phone.');
 });
 
+test('a binding message is on both screens', async (t) => {
+  const tab = await loginPage(t, { more: 'binding-message="Order 4711"' });
+  const phone = await scanned(tab);
+  assert.equal(await text(tab, 'binding'), 'Order 4711');
+  const response = await fetch(phone.address, { headers: { Accept: 'application/json', Cookie: phone.cookie } });
+  assert.equal((await response.json()).binding_message, 'Order 4711');
+});
+
 test('the typed code is there for who cannot scan', async (t) => {
   const tab = await loginPage(t);
   await state(tab, 'pending');

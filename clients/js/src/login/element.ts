@@ -309,7 +309,8 @@ export class DoorbellLogin extends Base {
   private _render(): void {
     const { _phase: phase, _view: view, _link: link, _wrong: wrong } = this;
     const language = this.lang || this.closest('[lang]')?.getAttribute('lang') || navigator.language;
-    this._face?.show({ phase, view, link, wrong, texts: texts(language) });
+    const binding = this.getAttribute('binding-message') ?? '';
+    this._face?.show({ phase, view, link, wrong, binding, texts: texts(language) });
   }
 
   /** Says whether nobody prevented what comes next. */

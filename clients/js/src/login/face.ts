@@ -13,6 +13,8 @@ export interface Shown {
   link: 'good' | 'offline' | 'reconnecting';
   /** What was wrong with the typed digits. */
   wrong: { left: number | undefined } | undefined;
+  /** What the phone shows, too, so that one can compare. */
+  binding: string;
   texts: Texts;
 }
 
@@ -53,6 +55,7 @@ export class Face {
   private readonly _cover = make('div', { part: 'cover', 'aria-hidden': 'true' });
   private readonly _status = make('p', { part: 'status', role: 'status', tabindex: '-1' });
   private readonly _link = make('p', { part: 'link', role: 'status' });
+  private readonly _binding = make('p', { part: 'binding' });
   private readonly _number = make('p', { part: 'number' });
   private readonly _numberLabel = make('p', { part: 'number-label' });
   private readonly _label = make('label', { for: 'digits' });
@@ -77,7 +80,7 @@ export class Face {
     dress(_root);
     _root.append(make(
       'div', { part: 'box', role: 'group', 'aria-labelledby': 'title' },
-      heading, stage, this._status, this._numberLabel, this._number, this._form, this._renew, this._fallback, this._link,
+      heading, stage, this._status, this._binding, this._numberLabel, this._number, this._form, this._renew, this._fallback, this._link,
     ));
     this._logoSlot.addEventListener('slotchange', () => {
       this._logo.hidden = this._logoSlot.assignedElements().length === 0;
@@ -107,6 +110,8 @@ export class Face {
     put(this._status, status(shown));
     put(this._link, link === 'offline' ? texts.offline : link === 'reconnecting' ? texts.reconnecting : '');
 
+    this._binding.hidden = shown.binding === '' || !(pending || phase === 'scanned');
+    put(this._binding, shown.binding);
     this._number.hidden = this._numberLabel.hidden = number === undefined;
     put(this._numberLabel, texts.number);
     put(this._number, number ?? '');
