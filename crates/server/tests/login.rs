@@ -275,3 +275,29 @@ fn a_client_is_told_what_is_wrong_with_its_request() {
     let metadata = ask(address, "GET", "/.well-known/oauth-authorization-server", "", "").json();
     assert_eq!(metadata["issuer"], format!("http://{address}"));
 }
+
+#[test]
+fn those_who_wait_leave_room_for_phones() {
+    let server = shop_server();
+    let login = Login::begin(&server);
+    let mut waiting: Vec<_> = (0..128)
+        .map(|_| {
+            let mut socket = connect(login.address);
+            let ask_for = format!(
+                "GET /v1/login?since=1&wait=55 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+                login.device_code
+            );
+            socket.write_all(ask_for.as_bytes()).expect("the server reads");
+            socket
+        })
+        .collect();
+    eventually("the places to wait to be taken", || {
+        let answer = login.ask("GET", "/v1/login?since=1&wait=1", "");
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        answer.status == 503 && answer.header("retry-after") == Some("5")
+    });
+    Phone::scanned(&login);
+    for socket in &mut waiting {
+        assert!(support::read_all(socket).contains("\"state\":\"scanned\""));
+    }
+}

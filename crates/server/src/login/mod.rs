@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use doorbell_login::{
     Attempt, Keys, LoginId, Logins, MemoryStore, NoRandomness, Now, Observer, Page, Provider, Random,
-    Refusal, State, Step, View,
+    Refusal, State, Step, StoreError, View,
 };
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -37,6 +37,9 @@ use crate::settings::{Login, Settings, WebhookEvent};
 
 /// Requests of pages on their way from the event loops to the store; one more is told to come back.
 const ASKING: usize = 1_024;
+/// Requests that wait for a step. Each holds one of the places for ordinary HTTP (`descriptors.rs`), and most of those are
+/// for phones and backends.
+const WAITING: usize = 128;
 /// How often the clock's work is done.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -51,6 +54,7 @@ pub(crate) struct Service {
     started: Instant,
     runtime: Handle,
     asking: Arc<Semaphore>,
+    waiting: Semaphore,
 }
 
 /// The system's randomness.
@@ -126,6 +130,7 @@ impl Service {
             started: Instant::now(),
             runtime,
             asking: Arc::new(Semaphore::new(ASKING)),
+            waiting: Semaphore::new(WAITING),
         })
     }
 
@@ -181,17 +186,21 @@ impl Service {
         if first.0.version != since {
             return Ok(first);
         }
-        self.wait_while(first.0.id, wait, |attempt| attempt.version == since).await;
+        if !self.wait_while(first.0.id, wait, |attempt| attempt.version == since).await {
+            self.refused("busy");
+            return Err(Refusal::Store(StoreError("too many requests wait".to_owned())));
+        }
         self.logins.current(page, self.now()).await
     }
 
-    /// Returns once `keep_waiting` does not hold of the login, or after `wait`.
+    /// Returns once `keep_waiting` does not hold of the login, or after `wait`; false at once when too many wait.
     pub(crate) async fn wait_while(
         &self,
         id: LoginId,
         wait: Duration,
         keep_waiting: impl Fn(&Attempt) -> bool,
-    ) {
+    ) -> bool {
+        let Ok(_place) = self.waiting.try_acquire() else { return false };
         let waiter = self.watchers.waiter(id);
         let waiting = async {
             loop {
@@ -206,6 +215,7 @@ impl Service {
         };
         // Too late is as good as nothing: whoever waited looks again.
         let _ = tokio::time::timeout(wait, waiting).await;
+        true
     }
 
     /// Has a page's connection told of its login from now on, at once and at each step.

@@ -1,6 +1,6 @@
 //! The calls of the API listener: for a site's own phone app, and for its backend.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::Json;
@@ -100,7 +100,7 @@ async fn scan(State(context): State<App>, Path(qr): Path<String>, body: Body) ->
     let service = service(&context)?;
     let person: Person = read(&context, body).await?;
     // Without the phone's address it counts as nowhere near.
-    let address = person.ip.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let address = person.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let name = person.identity()?.name;
     let phone = Phone { visit: person.visit()?, origin: Origin::new(address, APP), name };
     let view = service.logins.scan(&qr, phone, service.now()).await?;

@@ -1,6 +1,6 @@
 //! Who calls.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::Request;
 use doorbell_login::{Digest, NoRandomness, Origin, Random, Token};
@@ -48,7 +48,8 @@ enum Site {
 impl Caller {
     pub(super) fn of(context: &Context, request: &Request) -> Result<Self, Refused> {
         let headers = request.headers();
-        let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
+        let peer =
+            request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
         let policy = context.policy.load();
         let forwarded = headers.get_all("x-forwarded-for");
         let forwarded: Vec<&[u8]> = forwarded.iter().map(HeaderValue::as_bytes).collect();

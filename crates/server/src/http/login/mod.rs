@@ -131,6 +131,7 @@ impl From<&doorbell_login::Refusal> for Refused {
             Refusal::Number { left } => refused.with(json!({"tries_left": left})),
             Refusal::Over(state) | Refusal::WrongState(state) => refused.with(json!({"state": state.name()})),
             Refusal::TooOften => refused.after(1),
+            Refusal::Store(_) => refused.after(5),
             _ => refused,
         }
     }

@@ -123,21 +123,19 @@ pub(super) async fn token(State(public): State<Public>, request: Request) -> Res
     let session = |identity: &Identity| session_of(identity, client);
     let mut redeemed = service.logins.redeem(redemption, session, service.now()).await;
     if let (Err(RedeemError::Pending(_)), Handle::DeviceCode(device_code)) = (&redeemed, handle) {
-        match preferred_wait(&parts.headers) {
-            Some(wait) => {
-                if let Some(id) = service.logins.named(device_code).await {
-                    service.wait_while(id, wait, |attempt| !attempt.is_released()).await;
-                }
-                redeemed = service.logins.redeem(redemption, session, service.now()).await;
-            }
-            None => {
-                let interval = service.settings.load().interval;
-                let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-                let polled = service.logins.polls_too_fast(device_code, interval_ms, service.now()).await;
-                if polled.unwrap_or_default() {
-                    let text = "polled faster than `interval`; it is five seconds longer from now on";
-                    return Err(Refused::bad_request("slow_down", text));
-                }
+        let waited = match (preferred_wait(&parts.headers), service.logins.named(device_code).await) {
+            (Some(wait), Some(id)) => service.wait_while(id, wait, |attempt| !attempt.is_released()).await,
+            _ => false,
+        };
+        if waited {
+            redeemed = service.logins.redeem(redemption, session, service.now()).await;
+        } else {
+            let interval = service.settings.load().interval;
+            let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+            let polled = service.logins.polls_too_fast(device_code, interval_ms, service.now()).await;
+            if polled.unwrap_or_default() {
+                let text = "polled faster than `interval`; it is five seconds longer from now on";
+                return Err(Refused::bad_request("slow_down", text));
             }
         }
     }
