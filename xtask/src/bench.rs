@@ -63,7 +63,10 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     let report = run_standard(&options)?;
     println!("{report}");
     if let Some(path) = args.write {
-        fs::write(&path, format!("# Benchmarks\n\nMade by `cargo xtask bench --write`.\n\n{report}"))
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        // What follows the first heading of its own was measured in another way, and stays.
+        let rest = before.find("\n## ").map_or("", |at| &before[at..]);
+        fs::write(&path, format!("# Benchmarks\n\nMade by `cargo xtask bench --write`.\n\n{report}{rest}"))
             .with_context(|| format!("failed to write {}", path.display()))?;
     }
     ensure!(report.is_sound(), "messages were lost, doubled, misdelivered or refused");

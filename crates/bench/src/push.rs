@@ -29,7 +29,9 @@ pub enum Numbering {
 /// What to push.
 #[derive(Debug, Clone, Copy)]
 pub struct PushPlan {
-    /// Uids `u0` to one below this, drawn at random.
+    /// The number in the first uid.
+    pub first: usize,
+    /// That many uids, drawn at random.
     pub uids: usize,
     /// Number of pushes.
     pub count: u64,
@@ -147,7 +149,7 @@ impl Pushes {
             Numbering::Sequence => u64::from(self.sent[index]),
             Numbering::None => 0,
         };
-        let uid = format!("u{index}");
+        let uid = format!("u{}", self.plan.first + index);
         self.payload.clear();
         payload::append(&mut self.payload, &uid, seq, monotonic_us(), self.plan.payload_bytes);
         channel.append(out, &uid, &self.payload);

@@ -136,6 +136,7 @@ impl<'a> Stage<'a> {
         let (mut server, mut floor) = (Measured::default(), Measured::default());
         for (seed, count) in slices(o.pushes) {
             let plan = PushPlan {
+                first: 0,
                 uids,
                 count,
                 payload_bytes: o.payload_bytes,
@@ -166,7 +167,7 @@ impl<'a> Stage<'a> {
         pushes(
             &self.server,
             &mut self.fleet,
-            &PushPlan { uids, count, payload_bytes, pace, numbering: Numbering::Sequence, seed: 7 },
+            &PushPlan { first: 0, uids, count, payload_bytes, pace, numbering: Numbering::Sequence, seed: 7 },
         )
     }
 }

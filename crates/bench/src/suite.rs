@@ -18,7 +18,7 @@ use crate::http::Broadcaster;
 use crate::outcome::Outcome;
 use crate::payload::{self, EVERYONE};
 use crate::push::{Numbering, Pace, PushOutcome, PushPlan, push};
-use crate::scenario::{ARRIVAL, Delivery, fanout, measure, pushes};
+use crate::scenario::{ARRIVAL, Delivery, Measured, fanout, measure, pushes};
 use crate::target::Target;
 
 /// What to measure.
@@ -174,6 +174,7 @@ impl<'a> Stage<'a> {
 
     fn plan(&self) -> PushPlan {
         PushPlan {
+            first: 0,
             uids: self.options.connections,
             count: self.options.pushes,
             payload_bytes: self.options.payload_bytes,
@@ -276,36 +277,58 @@ impl<'a> Stage<'a> {
     }
 
     /// Pushes at a steady pace and a new connection every few milliseconds, first by themselves, then while broadcasts
-    /// follow each other and some clients do not read.
+    /// follow each other and some clients do not read. Who is pushed to lives in a process of its own, so that the time
+    /// clients take to read a broadcast is not measured.
     fn fairness(&mut self, outcome: &mut Outcome) -> anyhow::Result<()> {
         self.ready()?;
         let way = self.target.publish_to_all.clone().context("this target has no way to reach everyone")?;
-        let quiet = self.paced(None)?;
-        outcome.times("alone, push to receipt", &quiet.latency.pushes);
+        let mut few = self.visitors(FEW_FIRST, None)?;
+        few.open(&self.target.subscribe, FEW)?;
+        self.target.settle()?;
+        let quiet = self.paced(&mut few, None)?;
+        outcome.times("alone, push to receipt", &quiet.measured.latency.pushes);
         outcome.times("alone, connect", &quiet.connects);
-        let lazy = FleetOptions { first: 1_000_000, receive_buffer: Some(4096), ..FleetOptions::default() };
-        let mut lazy = Fleet::start(&self.options.child, lazy)?;
+        let mut lazy = self.visitors(LAZY_FIRST, Some(4096))?;
         lazy.open(&self.target.subscribe, self.options.slow_readers)?;
+        self.target.settle()?;
         lazy.sleep(self.options.duration * 2)?;
-        let busy = self.paced(Some(&mut Broadcaster::connect(&way)?))?;
+        let busy = self.paced(&mut few, Some(&mut Broadcaster::connect(&way)?))?;
         outcome.count("broadcasts meanwhile", busy.broadcasts);
         outcome.count("clients that did not read", self.options.slow_readers as u64);
-        outcome.times("beside broadcasts, push to receipt", &busy.latency.pushes);
+        outcome.times("beside broadcasts, push to receipt", &busy.measured.latency.pushes);
+        outcome.times("beside broadcasts, push to answer", &busy.measured.pushed.answers);
         outcome.times("beside broadcasts, connect", &busy.connects);
-        outcome.times("broadcast to receipt", &busy.latency.broadcasts);
-        outcome.delivery("messages", &busy.delivery);
+        outcome.times("broadcast to receipt", &busy.to_all.broadcasts);
+        outcome.delivery("messages", &busy.measured.delivery);
         Ok(())
     }
 
-    fn paced(&mut self, broadcaster: Option<&mut Broadcaster>) -> anyhow::Result<Paced> {
+    /// Another fleet in one process.
+    fn visitors(&self, first: usize, receive_buffer: Option<usize>) -> anyhow::Result<Fleet> {
+        let options = FleetOptions { first, receive_buffer, ..FleetOptions::default() };
+        let mut fleet = Fleet::start(&self.options.child, options)?;
+        if let Some(api) = &self.target.tokens {
+            fleet.use_tokens(api)?;
+        }
+        Ok(fleet)
+    }
+
+    fn paced(&mut self, few: &mut Fleet, broadcaster: Option<&mut Broadcaster>) -> anyhow::Result<Paced> {
         const RATE: u32 = 1_000;
         let (target, options, open) = (self.target, self.options, self.open as u64);
         let publish = target.publish.as_ref().context("this target has no way to push")?;
-        let count = u64::from(RATE) * options.duration.as_secs().max(1);
-        let plan = PushPlan { count, pace: Pace::PerSecond(RATE), numbering: Numbering::None, ..self.plan() };
+        let plan = PushPlan {
+            first: FEW_FIRST,
+            uids: FEW,
+            count: u64::from(RATE) * options.duration.as_secs().max(1),
+            pace: Pace::PerSecond(RATE),
+            numbering: Numbering::None,
+            ..self.plan()
+        };
         let over = AtomicBool::new(false);
         let (mut broadcasts, mut connects) = (0, Histogram::default());
-        let measured = measure(&target.pids, &mut self.fleet, |_| {
+        self.fleet.reset()?;
+        let mut measured = measure(&target.pids, few, |_| {
             let outcome = std::thread::scope(|scope| -> anyhow::Result<PushOutcome> {
                 let connecting = scope.spawn(|| connect_again_and_again(target, &over));
                 let broadcasting = broadcaster.map(|broadcaster| {
@@ -320,18 +343,27 @@ impl<'a> Stage<'a> {
                 }
                 pushed
             })?;
-            // Slow readers and short visits get broadcasts too, but are counted by nobody.
-            let expected = outcome.ok + broadcasts * open;
-            let delivery = Delivery { expected, refused: outcome.refused, ..Delivery::default() };
-            Ok((delivery, outcome))
+            let expected = outcome.ok + broadcasts * FEW as u64;
+            Ok((Delivery { expected, refused: outcome.refused, ..Delivery::default() }, outcome))
         })?;
-        Ok(Paced { latency: measured.latency, delivery: measured.delivery, broadcasts, connects })
+        // Those who do not read get broadcasts too, but are counted by nobody.
+        let expected = broadcasts * open;
+        measured.delivery.tally += self.fleet.await_received(expected, ARRIVAL)?;
+        measured.delivery.expected += expected;
+        Ok(Paced { measured, to_all: self.fleet.latency()?, broadcasts, connects })
     }
 }
 
+/// Clients that are pushed to while fairness is measured, and the number of the first.
+const FEW: usize = 100;
+const FEW_FIRST: usize = 2_000_000;
+/// The number of the first client that does not read.
+const LAZY_FIRST: usize = 1_000_000;
+
 struct Paced {
-    latency: Latency,
-    delivery: Delivery,
+    measured: Measured,
+    /// How long broadcasts took.
+    to_all: Latency,
     broadcasts: u64,
     connects: Histogram,
 }
