@@ -1,10 +1,11 @@
-// Pages behind proxies: the nginx of examples/nginx, and one that speaks HTTP/1.0 and no more.
+// Pages behind proxies: the nginx of examples/nginx, the Caddy of examples/caddy, and one that speaks HTTP/1.0 and no more.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import tls from 'node:tls';
 
 import { call } from './lib/api.js';
+import { startCaddy } from './lib/caddy.js';
 import { PING } from './lib/frames.js';
 import { startNginx } from './lib/nginx.js';
 import { startOldProxy } from './lib/old-proxy.js';
@@ -27,11 +28,11 @@ const push = async (server, uid, data) => {
 const sayHello = (uid, resume) => JSON.stringify({ type: 'hello', token: uid, resume });
 const later = async (page) => JSON.parse(await page.next());
 
-/** A doorbell.v1 page that came through nginx's TLS; `welcome` is what it was told first. */
-async function pageThrough(nginx, server, uid, resume) {
-  const socket = tls.connect({ host: nginx.host, port: nginx.port, ca: nginx.ca, ALPNProtocols: ['http/1.1'] });
+/** A doorbell.v1 page that came through a proxy's TLS; `welcome` is what it was told first. */
+async function pageThrough(proxy, server, uid, resume) {
+  const socket = tls.connect({ host: proxy.host, port: proxy.port, ca: proxy.ca, ALPNProtocols: ['http/1.1'] });
   const page = new Page(socket);
-  const headers = { Host: nginx.address, 'Sec-WebSocket-Protocol': 'doorbell.v1', Origin: `https://${nginx.address}` };
+  const headers = { Host: proxy.address, 'Sec-WebSocket-Protocol': 'doorbell.v1', Origin: `https://${proxy.address}` };
   socket.write(upgradeRequest(server, { headers }));
   assert.match(await within('the handshake is answered', page.opened), /^HTTP\/1\.1 101 /);
   page.send(sayHello(uid, resume));
@@ -82,30 +83,29 @@ test('long-polls through nginx: answered by a message, or empty when their time 
   assert.equal(answer.recovered, true);
 });
 
-test('nobody misses anything while nginx restarts', async (t) => {
-  const server = await startServer({ owner: t, config });
-  const nginx = await startNginx(server, t);
-  const page = await pageThrough(nginx, server, 'socket');
-  const stream = await EventStream.open(nginx, 'stream');
-  const polled = await poll(nginx, 'poll', { wait: 0 });
+/** Pages of each kind lose the proxy, which is away while they are pushed to, and come back through it. */
+async function missNothing(proxy, server, t) {
+  const page = await pageThrough(proxy, server, 'socket');
+  const stream = await EventStream.open(proxy, 'stream');
+  const polled = await poll(proxy, 'poll', { wait: 0 });
   const uids = ['socket', 'stream', 'poll'];
   for (const uid of uids) await push(server, uid, 'before');
   const last = await later(page);
   const before = await stream.next();
-  const first = await poll(nginx, 'poll', { since: polled.next });
+  const first = await poll(proxy, 'poll', { since: polled.next });
   assert.deepEqual([last.data, before.data.data, first.messages[0].data], ['before', 'before', 'before']);
 
-  const restarted = nginx.restart();
+  const restarted = proxy.restart();
   await within('the page is cut off', page.closed);
   await within('the stream is cut off', stream.ended);
   for (const uid of uids) for (const data of ['while 1', 'while 2']) await push(server, uid, data);
   await restarted;
 
-  const again = await pageThrough(nginx, server, 'socket', { epoch: page.welcome.epoch, seq: last.seq });
+  const again = await pageThrough(proxy, server, 'socket', { epoch: page.welcome.epoch, seq: last.seq });
   t.after(() => again.socket.destroy());
-  const resumed = await EventStream.open(nginx, 'stream', before.id);
+  const resumed = await EventStream.open(proxy, 'stream', before.id);
   t.after(() => resumed.close());
-  const missed = await poll(nginx, 'poll', { since: first.next });
+  const missed = await poll(proxy, 'poll', { since: first.next });
   for (const uid of uids.slice(0, 2)) await push(server, uid, 'after');
   assert.equal(again.welcome.recovered, true);
   assert.equal(resumed.welcome.data.recovered, true);
@@ -120,6 +120,41 @@ test('nobody misses anything while nginx restarts', async (t) => {
     stream: ['while 1', 'while 2', 'after'],
     poll: ['while 1', 'while 2'],
   });
+}
+
+test('nobody misses anything while nginx restarts', async (t) => {
+  const server = await startServer({ owner: t, config });
+  await missNothing(await startNginx(server, t), server, t);
+});
+
+test('the three transports through Caddy: at once, over a long silence, with the address of the client', async (t) => {
+  const server = await startServer({ owner: t, config });
+  const caddy = await startCaddy(server, t);
+  const page = await pageThrough(caddy, server, 'socket');
+  t.after(() => page.socket.destroy());
+  const stream = await EventStream.open(caddy, 'stream');
+  const empty = await poll(caddy, 'poll', { wait: 1 });
+  assert.deepEqual(empty.messages, []);
+  const waiting = poll(caddy, 'poll', { since: empty.next });
+  await until('the poll waits', async () => (await call(server, 'GET', '/v1/users/poll')).body.online);
+  for (const uid of ['socket', 'stream', 'poll']) assert.equal((await push(server, uid, 'one')).written, 1, uid);
+  assert.equal((await later(page)).data, 'one');
+  assert.equal((await stream.next()).data.data, 'one');
+  assert.deepEqual((await waiting).messages.map(({ data }) => data), ['one']);
+
+  await until('a long silence', () => page.frames.filter(({ opcode }) => opcode === PING).length >= LONG && stream.comments >= LONG, 30_000);
+  for (const uid of ['socket', 'stream']) await push(server, uid, 'two');
+  assert.equal((await later(page)).data, 'two');
+  assert.equal((await stream.next()).data.data, 'two');
+  const { body } = await call(server, 'GET', '/v1/users/socket');
+  assert.equal(body.connections[0].address, '127.0.0.1');
+  stream.close();
+  await until('the server knows that it has gone', async () => !(await call(server, 'GET', '/v1/users/stream')).body.online);
+});
+
+test('nobody misses anything while Caddy restarts', async (t) => {
+  const server = await startServer({ owner: t, config });
+  await missNothing(await startCaddy(server, t), server, t);
 });
 
 test('event streams and long-polls pass a proxy that speaks HTTP/1.0 and no more', async (t) => {

@@ -21,6 +21,7 @@ const FOR_OUTSIDE: &[Need] = &[
     Need { program: "curl", package: "curl" },
     Need { program: "openssl", package: "openssl" },
     Need { program: "nginx", package: "nginx-light" },
+    Need { program: "caddy", package: "caddy" },
 ];
 
 const FOR_JS: &[Need] = &[Need { program: "chromium", package: "chromium" }];
