@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -46,9 +46,12 @@ test('the API answers as it is described, whatever it is asked', { skip }, async
   t.after(() => stopped.abort());
   const seed = process.env.SCHEMATHESIS_SEED ?? String(randomInt(2 ** 31));
   t.diagnostic(`seed ${seed}`);
+  // From a file: a description that it has fetched itself is a call it leaves out.
+  const description = await (await fetch(`http://${server.api.address}/openapi.json`)).text();
+  await writeFile(join(folder, 'openapi.json'), description);
   const { code, stdout, stderr } = await run(SCHEMATHESIS, [
     '--config-file', join(here, 'schemathesis.toml'),
-    'run', `http://${server.api.address}/openapi.json`,
+    'run', 'openapi.json', '--url', `http://${server.api.address}`,
     '--header', `Authorization: Bearer ${server.key}`,
     '--max-time', String(SECONDS), '--seed', seed, '--continue-on-failure',
   ], { cwd: folder, withinMs: (SECONDS + 120) * 1000, env: { ...process.env, NO_COLOR: '1', PYTHONPATH: here, SCHEMATHESIS_HOOKS: 'hooks' } });
@@ -57,8 +60,8 @@ test('the API answers as it is described, whatever it is asked', { skip }, async
   const [, cases] = stdout.match(/(\d+) generated/) ?? [];
   t.diagnostic(`${cases} cases for ${tested} calls`);
   assert.ok(Number(cases) > 200, stdout);
-  const calls = Object.values(await (await fetch(`http://${server.api.address}/openapi.json`)).json().then((api) => api.paths));
-  assert.equal(Number(tested), calls.reduce((sum, item) => sum + Object.keys(item).length, 0), 'no call was left out');
+  const calls = Object.values(JSON.parse(description).paths);
+  assert.equal(Number(tested), calls.reduce((sum, item) => sum + Object.keys(item).length, 0), `a call was left out\n${stdout}`);
   // The waiting pages were closed and bound, so the calls about connections did more than answer 404.
   const closed = (await metrics(server)).find(({ name, labels }) => name === 'doorbell_websocket_closed_total' && labels.code === '3501');
   assert.ok(closed?.value > 0, 'a listed connection was closed by its name');
