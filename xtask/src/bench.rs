@@ -82,7 +82,7 @@ pub(crate) fn run_bench_child(args: &ChildArgs) -> anyhow::Result<()> {
 }
 
 /// Builds the release binary and says where Cargo has put it.
-fn build() -> anyhow::Result<PathBuf> {
+pub(crate) fn build() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["build", "--release", "--package", "doorbell"])

@@ -1,9 +1,10 @@
-//! The project's recipes: `cargo xtask test`, `lint`, `bench`, `fuzz`. CI runs the same ones.
+//! The project's recipes: `cargo xtask test`, `lint`, `bench`, `soak`, `fuzz`. CI runs the same ones.
 
 mod bench;
 mod fuzz;
 mod install;
 mod lint;
+mod soak;
 mod step;
 mod tally;
 mod test;
@@ -26,6 +27,7 @@ enum Recipe {
     Lint(lint::LintArgs),
     Fuzz(fuzz::FuzzArgs),
     Bench(bench::BenchArgs),
+    Soak(soak::SoakArgs),
     #[command(name = bench::CHILD_SUBCOMMAND, hide = true)]
     BenchChild(bench::ChildArgs),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Recipe::Lint(args) => lint::run(&args),
         Recipe::Fuzz(args) => fuzz::run(&args),
         Recipe::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
+        Recipe::Soak(args) => soak::run(&args).map(|()| ExitCode::SUCCESS),
         Recipe::BenchChild(args) => bench::run_bench_child(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
