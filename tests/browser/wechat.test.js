@@ -588,6 +588,56 @@ test('wechat-mp: one account token serves everyone, is kept over a kill, and is 
 
 // --- all --------------------------------------------------------------------------------------------------------------
 
+test('one person by two ways is one uid only where a unionid says so', async (t) => {
+  const wechat = await startWeChat(t);
+  const section = (name, kind, appid) => `
+[providers.${name}]
+kind = "${kind}"
+appid = "${appid}"
+secret = "${secretOf(appid)}"
+api_base = "${wechat.base}"
+open_base = "${wechat.base}"
+`;
+  const server = await startServer({
+    identity: 'token',
+    owner: t,
+    config: `
+[[login.clients]]
+id = "shop"
+name = "Example Shop"
+uid = "{account}"
+${section('web', 'wechat-web', OFFICIAL)}scope = "userinfo"
+${section('open', 'wechat-open', WEBSITE)}`,
+  });
+  const machine = await computer(t, server);
+  const uidOf = ({ access_token: token }) => JSON.parse(Buffer.from(token.split('.')[1], 'base64url')).sub;
+  const byBoth = async () => {
+    const page = await phone(t, wechat);
+    await openQuestion(page, (await machine.begin({ provider: 'web' })).verification_uri_complete);
+    await answer(page, 'approve').click();
+    await page.click('#allow');
+    await machine.reaches('approved');
+    const web = await machine.redeem();
+    await machine.begin({ provider: 'open' });
+    const { authorization_uri: address } = await machine.post('/v1/login/provider', {});
+    const own = await machine.context.newPage();
+    await own.goto(address);
+    const text = await own.getAttribute('#qr', 'data-text');
+    await wechat.scan('xiaoming', text);
+    await wechat.order('agree', { uuid: new URL(text).searchParams.get('uuid'), person: 'xiaoming' });
+    await machine.reaches('approved');
+    const open = await machine.redeem();
+    assert.notEqual(web.identity.id, open.identity.id, 'the openids always differ');
+    return [uidOf(web), uidOf(open)];
+  };
+  const [web, open] = await byBoth();
+  assert.equal(web, open);
+  await wechat.person('xiaoming', { no_unionid: true });
+  const [webAlone, openAlone] = await byBoth();
+  assert.notEqual(webAlone, openAlone);
+  assert.equal(new Set([web, webAlone, openAlone]).size, 3);
+});
+
 test('no secret, code or token is in any log at trace level', async (t) => {
   const env = { DOORBELL_LOG_LEVEL: 'trace' };
   for (const kind of ['wechat-web', 'wechat-open', 'wechat-mp']) {

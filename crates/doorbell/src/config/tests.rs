@@ -167,6 +167,20 @@ fn every_other_message_names_what_would_be_right() {
         ("providers.x.kind = \"wechta\"", "expected \"demo\""),
         ("providers.app.kind = \"demo\"", "is not \"app\""),
         ("providers.x.kind = \"demo\"", "only on loopback"),
+        ("providers.x.kind = \"wechat-web\"", "`appid` is missing"),
+        (
+            "[providers.x]\nkind = \"wechat-mp\"\nappid = \"wx1\"\nsecret = \"s\"",
+            "`encoding_aes_key` is missing",
+        ),
+        (
+            "[providers.x]\nkind = \"wechat-mp\"\nappid = \"wx1\"\nsecret = \"s\"\ntoken = \"t\"\nencoding_aes_key = \"short\"",
+            "`encoding_aes_key`: an EncodingAESKey has 43 letters and digits",
+        ),
+        (
+            "[providers.x]\nkind = \"feishu\"\nappid = \"cli_1\"\nsecret = \"s\"\napi_base = \"http://open.feishu.cn\"",
+            "`api_base`: expected https",
+        ),
+        ("[providers.x]\nkind = \"wechat-web\"\nscope = \"all\"", "expected \"base\" or \"userinfo\""),
         ("limits.origins = []", "1:8: unknown key `limits.origins`; did you mean `public.origins`?"),
         ("text.key = \"\"", "1:12: a secret has at least one byte, and should have 16"),
         (
