@@ -126,6 +126,21 @@ final class ClientTest extends RealServerTestCase
         }
     }
 
+    public function testAPageThatWaitsIsBound(): void
+    {
+        $client = self::$server->client();
+        $page = Page::open(self::$server, '{"type":"hello"}', 'doorbell.v1');
+        $welcome = $page->hearJson();
+        self::assertArrayNotHasKey('uid', array_filter($welcome, static fn (mixed $value): bool => $value !== null));
+
+        $bound = $client->bind($welcome['connection'], 'waited');
+        self::assertSame([$welcome['connection'], 'waited', 'websocket'], [$bound->id, $bound->uid, $bound->transport]);
+        self::assertSame(['welcome', 'waited'], array_values(array_intersect_key($page->hearJson(), ['type' => 1, 'uid' => 1])));
+        self::assertSame(1, $client->push('waited', 'hello')->written);
+        self::assertSame('hello', $page->hearJson()['data']);
+        $page->close();
+    }
+
     public function testWhatCannotBeBoundIsToldApart(): void
     {
         $client = self::$server->client();
