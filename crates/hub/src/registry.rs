@@ -261,22 +261,28 @@ impl<O: Outbox> Hub<O> {
             }
             let expired = mailbox.expire(now, &self.trail);
             self.account(expired);
+            // What has gone is gone, but of what is kept nothing may be missing: also not what was sent meanwhile, to a
+            // connection that was dead already.
             let asked = match catch_up {
-                CatchUp::After(seq) if (mailbox.floor..=mailbox.last).contains(&seq) => Some(seq),
+                CatchUp::After(seq) if seq <= mailbox.last => Some(seq),
                 CatchUp::Nothing => Some(mailbox.last),
                 _ => None,
             };
+            let recovered = match catch_up {
+                CatchUp::After(seq) => (mailbox.floor..=mailbox.last).contains(&seq),
+                CatchUp::Lost => false,
+                CatchUp::Unsent | CatchUp::Nothing => true,
+            };
             let after = greeted.or(asked);
+            let missed = |kept: &Kept| after.map_or(!kept.written, |after| kept.seq > after);
             if greeted.is_none() {
                 let last = mailbox.last;
-                let unsent = mailbox.kept().find(|kept| !kept.written).map(|kept| kept.seq - 1);
-                let recovered = after.is_some() || catch_up == CatchUp::Unsent;
-                let seq = after.or(unsent).unwrap_or(last);
+                let before = mailbox.kept().find(|kept| missed(kept)).map_or(last, |kept| kept.seq - 1);
+                let seq = asked.filter(|_| recovered).unwrap_or(before);
                 greet(Greeting { seq, recovered, catching_up: true });
             }
             for kept in mailbox.kept() {
-                let missed = after.map_or(!kept.written, |after| kept.seq > after);
-                if missed {
+                if missed(kept) {
                     let message = kept.message(&self.epoch);
                     let sent = connection.deliver(&message);
                     self.trail.note_sent(&message, connection.number(), sent, now);
