@@ -10,7 +10,9 @@ use doorbell_server::Server;
 use doorbell_server::identity::TokenKeys;
 use doorbell_server::settings::{IdentityMode, Settings, Tokens};
 use serde_json::{Value, json};
-use support::{Client, Events, Page, api, connect, metric, push, read_all, request, settings, start};
+use support::{
+    Backend, Client, Events, Page, api, connect, metric, push, read_all, request, settings, start,
+};
 
 /// A server that wants tokens, and the keys to make them.
 fn start_with_tokens(change: impl FnOnce(&mut Settings)) -> (Server, TokenKeys) {
@@ -238,6 +240,36 @@ fn hellos_and_revocations_at_once_leave_no_revoked_connection() {
             answer.contains(r#""online":false"#)
         });
     }
+}
+
+/// A page that has much to catch up with is welcomed long before it can be found: whoever revokes meanwhile looks in
+/// vain.
+#[test]
+fn a_revocation_during_a_hello_closes_what_it_could_not_find() {
+    const WAITING: usize = 5_000;
+    let (server, keys) = start_with_tokens(|settings| {
+        settings.mailbox.messages = WAITING;
+        settings.mailbox.bytes = 16 << 20;
+        settings.limits.queue_messages = 2 * WAITING;
+        settings.limits.queue_bytes = 16 << 20;
+        settings.text.hold = Duration::from_secs(300);
+    });
+    let mut backend = Backend::connect(server.addresses().text);
+    // A machine that is busy may let the hello win: then it was found, and another uid shows it.
+    let in_between = (0..20).any(|round| {
+        let uid = format!("u{round}");
+        let lines = format!("{{\"uid\":\"{uid}\"}}\n").repeat(WAITING);
+        backend.0.write_all(lines.as_bytes()).expect("the server reads");
+        assert!((0..WAITING).all(|_| backend.answer() == "held"));
+        let (mut client, _) = Client::hello(&server, &token(&keys, &uid, 10, None), None);
+        let (status, answer) = revoke(&server, &uid, "");
+        assert_eq!(status, 200, "{answer}");
+        let bye = (0..=WAITING).map(|_| client.next()).find(|message| message["type"] == "bye");
+        assert_eq!(bye.expect("a bye")["reason"], "revoked");
+        assert_eq!(client.0.frame().close_code(), 3500);
+        answer["closed"] == 0
+    });
+    assert!(in_between, "no revocation came between a welcome and what it is the beginning of");
 }
 
 #[test]
