@@ -1,16 +1,19 @@
 //! Clients whose connections break all the time, while messages pour in: each gets every message of its uid exactly
-//! once and in order, whatever the transport.
+//! once and in order, whatever the transport, and is told of what fell out of the mailbox.
 //!
 //! `DOORBELL_TORTURE=full` makes it 1,000 clients and 100,000 messages.
 
 mod support;
 
-use std::io::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Backend, Events, Page, metric, request, settings, start};
+use support::{Backend, Events, PATIENCE, Page, api, eventually, metric, push, request, settings, start};
 
 /// A small generator (xorshift64*): the breaks of a run follow from its seed.
 struct Dice(u64);
@@ -24,159 +27,293 @@ impl Dice {
     }
 }
 
-/// Where a client left off, and what it has got.
-struct Client {
+/// How a connection ends.
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    /// FIN, and what still comes is thrown away.
+    Fin,
+    /// RST, whatever is under way.
+    Reset,
+    /// The server has written, nobody reads, and the system sends RST for it.
+    Unread,
+    /// Left open and unread, as by a phone that lost its network.
+    HalfOpen,
+}
+
+const CUTS: [Cut; 4] = [Cut::Fin, Cut::Reset, Cut::Unread, Cut::HalfOpen];
+const TRANSPORTS: [&str; 3] = ["websocket", "sse", "poll"];
+
+/// What all clients of a run share.
+#[derive(Default)]
+struct Run {
+    /// How often each transport was cut in each way.
+    cuts: [[AtomicUsize; CUTS.len()]; TRANSPORTS.len()],
+    /// Rounds of pushes that are done.
+    round: Mutex<usize>,
+    next_round: Condvar,
+}
+
+impl Run {
+    fn advance(&self) {
+        *self.round.lock().expect("no poison") += 1;
+        self.next_round.notify_all();
+    }
+
+    /// Waits until that many rounds are done.
+    fn wait_for(&self, round: usize) {
+        let now = self.round.lock().expect("no poison");
+        let (_now, timeout) =
+            self.next_round.wait_timeout_while(now, PATIENCE, |now| *now < round).expect("no poison");
+        assert!(!timeout.timed_out(), "round {round} does not come");
+    }
+
+    fn now(&self) -> usize {
+        *self.round.lock().expect("no poison")
+    }
+
+    fn assert_every_cut_was_made(&self) {
+        for (transport, cuts) in TRANSPORTS.iter().zip(&self.cuts) {
+            for (cut, count) in CUTS.iter().zip(cuts) {
+                assert!(count.load(Ordering::Relaxed) > 0, "no {cut:?} on {transport}");
+            }
+        }
+    }
+}
+
+/// How much may be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    None,
+    /// What the client was told of. It also stays away for some rounds now and then.
+    Told,
+}
+
+/// Where a client left off, what it has got, and what it misses.
+struct Client<'a> {
+    run: &'a Run,
     public: SocketAddr,
     uid: String,
+    transport: usize,
+    /// Messages there will be; the last one is always kept.
+    each: usize,
+    loss: Loss,
     place: Option<(String, u64)>,
-    got: Vec<u64>,
+    /// The number of the next message to come.
+    next: usize,
+    /// It was told `recovered:false`, and has not had a message since.
+    told: bool,
+    missing: BTreeSet<usize>,
     dice: Dice,
-    /// Connections left open and unread, as by a phone that lost its network.
+    /// Connections left open and unread.
     abandoned: Vec<TcpStream>,
 }
 
-impl Client {
+impl<'a> Client<'a> {
+    fn new(run: &'a Run, public: SocketAddr, number: usize, each: usize, loss: Loss) -> Self {
+        let dice = Dice(0x9e37_79b9_7f4a_7c15 ^ (number as u64 + 1));
+        Self {
+            run,
+            public,
+            uid: format!("u{number}"),
+            transport: number % TRANSPORTS.len(),
+            each,
+            loss,
+            place: None,
+            next: 0,
+            told: false,
+            missing: BTreeSet::new(),
+            dice,
+            abandoned: Vec::new(),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.next == self.each
+    }
+
+    /// Takes a message as the application does: after the one before, or after a gap that was announced.
     fn take(&mut self, message: &Value) {
         let seq = message["seq"].as_u64().expect("a number");
         let (_, last) = self.place.as_mut().expect("welcomed");
         assert!(seq > *last, "{}: {seq} after {last}", self.uid);
         *last = seq;
-        self.got.push(message["data"]["n"].as_u64().expect("a number"));
+        let number = message["data"]["n"].as_u64().and_then(|n| usize::try_from(n).ok()).expect("a number");
+        let is_next = number == self.next || (self.told && number > self.next);
+        assert!(is_next, "{}: {number} where {} was to come", self.uid, self.next);
+        self.missing.extend(self.next..number);
+        self.next = number + 1;
+        self.told = false;
     }
 
-    fn welcomed(&mut self, welcome: &Value) {
-        assert_eq!(welcome["recovered"], true, "{}: {welcome}", self.uid);
-        let epoch = welcome["epoch"].as_str().expect("a name").to_owned();
-        self.place = Some((epoch, welcome["seq"].as_u64().expect("a number")));
+    fn welcomed(&mut self, recovered: &Value, epoch: &str, seq: u64) {
+        let recovered = recovered.as_bool().expect("yes or no");
+        assert!(recovered || self.loss == Loss::Told, "{}: {:?}", self.uid, self.place);
+        self.told |= !recovered;
+        self.place = Some((epoch.to_owned(), seq));
+    }
+
+    fn welcomed_by(&mut self, welcome: &Value) {
+        let seq = welcome["seq"].as_u64().expect("a number");
+        self.welcomed(&welcome["recovered"], welcome["epoch"].as_str().expect("a name"), seq);
     }
 
     /// How many messages to read before the next break.
-    fn until_break(&mut self, wanted: usize) -> usize {
-        let most = usize::try_from(self.dice.below(12)).expect("small");
-        most.min(wanted - self.got.len())
+    fn until_break(&mut self) -> u64 {
+        self.dice.below(12)
     }
 
-    fn break_off(&mut self, socket: TcpStream) {
-        match self.dice.below(4) {
-            0 => drop(socket),
-            1 => {
-                // Bytes not read when it closes make the system send RST.
+    /// Ends a connection, one way or another.
+    fn cut(&mut self, mut socket: TcpStream) {
+        let mut kind = usize::try_from(self.dice.below(CUTS.len() as u64)).expect("small");
+        // Few are abandoned, because each holds a place of its uid's.
+        if self.abandoned.len() >= 5 {
+            kind %= CUTS.len() - 1;
+        }
+        // Whoever has everything may wait in vain for one more.
+        if self.is_done() {
+            kind = 0;
+        }
+        self.run.cuts[self.transport][kind].fetch_add(1, Ordering::Relaxed);
+        match CUTS[kind] {
+            Cut::Fin => {
+                // It may be closed already: then the server has said all it will.
                 let _ = socket.shutdown(Shutdown::Write);
+                let mut rest = Vec::new();
+                let _ = socket.read_to_end(&mut rest);
             }
-            2 => reset_on_close(&socket),
-            // Few, because each holds a place of its uid's.
-            _ if self.abandoned.len() < 5 => self.abandoned.push(socket),
-            _ => drop(socket),
+            Cut::Reset => {
+                let linger = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+                linger.expect("a socket");
+            }
+            Cut::Unread => {
+                let written = socket.peek(&mut [0]).expect("something in time");
+                assert!(written > 0, "{}: closed, not written to", self.uid);
+            }
+            Cut::HalfOpen => self.abandoned.push(socket),
+        }
+        if self.loss == Loss::Told && self.dice.below(4) == 0 {
+            let away = usize::try_from(self.dice.below(25)).expect("small");
+            self.run.wait_for((self.run.now() + away).min(self.each));
         }
     }
 
-    fn by_websocket(&mut self, wanted: usize) {
-        while self.got.len() < wanted {
-            let mut page = Page::upgrade(self.public, "Sec-WebSocket-Protocol: doorbell.v1\r\n");
-            let mut hello = json!({"type": "hello", "token": self.uid});
-            if let Some((epoch, seq)) = &self.place {
-                hello["resume"] = json!({"epoch": epoch, "seq": seq});
-            }
-            page.text(&hello.to_string());
-            self.welcomed(&serde_json::from_str(&page.message()).expect("an envelope"));
-            for _ in 0..self.until_break(wanted) {
-                let message: Value = serde_json::from_str(&page.message()).expect("an envelope");
-                self.take(&message);
-                if self.dice.below(3) == 0 {
-                    page.text(&json!({"type": "ack", "seq": message["seq"]}).to_string());
-                }
-            }
-            self.break_off(page.0);
+    /// Goes on until it has had, or was told to miss, everything.
+    fn run(&mut self) {
+        while !self.is_done() {
+            self.connect_once();
         }
     }
 
-    fn by_events(&mut self, wanted: usize) {
-        while self.got.len() < wanted {
-            let resume = self.place.as_ref().map(|(epoch, seq)| format!("Last-Event-ID: {epoch}:{seq}\r\n"));
-            let (mut events, _, welcome) = Events::open(self.public, &self.uid, &resume.unwrap_or_default());
-            self.welcomed(&welcome);
-            for _ in 0..self.until_break(wanted) {
-                let (_, _, message) = events.next();
-                self.take(&message);
-            }
-            self.break_off(events.0);
+    /// Connects, takes some messages and breaks off.
+    fn connect_once(&mut self) {
+        match self.transport {
+            0 => self.by_websocket(),
+            1 => self.by_events(),
+            _ => self.by_poll(),
         }
     }
 
-    fn by_polls(&mut self, wanted: usize) {
-        while self.got.len() < wanted {
-            let since = self.place.as_ref().map(|(epoch, seq)| format!("since={epoch}:{seq}&"));
-            let path = format!("/v1/poll?{}wait=10", since.unwrap_or_default());
-            let authorization = format!("Authorization: Bearer {}\r\n", self.uid);
-            if self.dice.below(4) == 0 {
-                // Asks and does not stay for the answer.
-                let mut socket = support::connect(self.public);
-                let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{authorization}\r\n");
-                socket.write_all(ask.as_bytes()).expect("the server reads");
-                self.break_off(socket);
-                continue;
+    /// Says who it is, and goes.
+    fn first_place(&mut self) {
+        match self.transport {
+            0 => {
+                let mut page = Page::upgrade(self.public, "Sec-WebSocket-Protocol: doorbell.v1\r\n");
+                page.text(&json!({"type": "hello", "token": self.uid}).to_string());
+                self.welcomed_by(&serde_json::from_str(&page.message()).expect("an envelope"));
             }
-            let (status, body) = request(self.public, "GET", &path, &authorization, "");
-            assert_eq!(status, 200, "{body}");
-            let answer: Value = serde_json::from_str(&body).expect("JSON");
-            assert_eq!(answer["recovered"], true, "{answer}");
-            for message in answer["messages"].as_array().expect("an array") {
-                let seq = message["seq"].as_u64().expect("a number");
-                assert!(self.place.as_ref().is_none_or(|(_, last)| seq > *last), "{answer}");
-                self.got.push(message["data"]["n"].as_u64().expect("a number"));
+            1 => {
+                let (_, _, welcome) = Events::open(self.public, &self.uid, "");
+                self.welcomed_by(&welcome);
             }
-            let next = answer["next"].as_str().expect("a place");
-            let (epoch, seq) = next.rsplit_once(':').expect("a place");
-            self.place = Some((epoch.to_owned(), seq.parse().expect("a number")));
+            _ => self.by_poll(),
         }
     }
-}
 
-fn reset_on_close(socket: &TcpStream) {
-    socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)).expect("a socket");
+    fn by_websocket(&mut self) {
+        let mut page = Page::upgrade(self.public, "Sec-WebSocket-Protocol: doorbell.v1\r\n");
+        let mut hello = json!({"type": "hello", "token": self.uid});
+        if let Some((epoch, seq)) = &self.place {
+            hello["resume"] = json!({"epoch": epoch, "seq": seq});
+        }
+        page.text(&hello.to_string());
+        self.welcomed_by(&serde_json::from_str(&page.message()).expect("an envelope"));
+        for _ in 0..self.until_break() {
+            if self.is_done() {
+                break;
+            }
+            let message: Value = serde_json::from_str(&page.message()).expect("an envelope");
+            self.take(&message);
+            if self.dice.below(3) == 0 {
+                page.text(&json!({"type": "ack", "seq": message["seq"]}).to_string());
+            }
+        }
+        self.cut(page.0);
+    }
+
+    fn by_events(&mut self) {
+        let resume = self.place.as_ref().map(|(epoch, seq)| format!("Last-Event-ID: {epoch}:{seq}\r\n"));
+        let (mut events, _, welcome) = Events::open(self.public, &self.uid, &resume.unwrap_or_default());
+        self.welcomed_by(&welcome);
+        for _ in 0..self.until_break() {
+            if self.is_done() {
+                break;
+            }
+            let (_, _, message) = events.next();
+            self.take(&message);
+        }
+        self.cut(events.0);
+    }
+
+    fn by_poll(&mut self) {
+        let (since, wait) = match &self.place {
+            Some((epoch, seq)) => (format!("since={epoch}:{seq}&"), 10),
+            // It wants a place to ask from.
+            None => (String::new(), 0),
+        };
+        let path = format!("/v1/poll?{since}wait={wait}");
+        let authorization = format!("Authorization: Bearer {}\r\n", self.uid);
+        if self.place.is_some() && self.dice.below(3) == 0 {
+            // Asks and does not take the answer.
+            let mut socket = support::connect(self.public);
+            let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{authorization}\r\n");
+            socket.write_all(ask.as_bytes()).expect("the server reads");
+            self.cut(socket);
+            return;
+        }
+        let (status, body) = request(self.public, "GET", &path, &authorization, "");
+        assert_eq!(status, 200, "{body}");
+        let answer: Value = serde_json::from_str(&body).expect("JSON");
+        let next = answer["next"].as_str().expect("a place");
+        let (epoch, seq) = next.rsplit_once(':').expect("a place");
+        let since = self.place.as_ref().map_or(0, |(_, seq)| *seq);
+        self.welcomed(&answer["recovered"], epoch, since);
+        for message in answer["messages"].as_array().expect("an array") {
+            self.take(message);
+        }
+        self.place = Some((epoch.to_owned(), seq.parse().expect("a number")));
+    }
 }
 
 #[test]
 fn broken_connections_lose_and_repeat_nothing() {
     let full = std::env::var("DOORBELL_TORTURE").is_ok_and(|torture| torture == "full");
-    let (clients, each) = if full { (1_000u64, 100usize) } else { (90, 200) };
+    let (clients, each) = if full { (1_000, 100) } else { (90, 200) };
     let mut settings = settings();
     settings.text.hold = Duration::from_secs(300);
     settings.mailbox.messages = 10_000;
+    // Some of what is abandoned is noticed while the messages still come.
+    settings.limits.ping_interval = Duration::from_secs(1);
+    settings.limits.pong_timeout = Duration::from_secs(1);
     let server = start(settings);
     let addresses = server.addresses();
+    let run = Run::default();
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..clients)
             .map(|number| {
+                let mut client = Client::new(&run, addresses.public, number, each, Loss::None);
                 scope.spawn(move || {
-                    let mut client = Client {
-                        public: addresses.public,
-                        uid: format!("u{number}"),
-                        place: None,
-                        got: Vec::new(),
-                        dice: Dice(0x9e37_79b9_7f4a_7c15 ^ (number + 1)),
-                        abandoned: Vec::new(),
-                    };
-                    match number % 3 {
-                        0 => client.by_websocket(each),
-                        1 => client.by_events(each),
-                        _ => {
-                            // A first poll gives it a place to ask from.
-                            let authorization = format!("Authorization: Bearer {}\r\n", client.uid);
-                            let (_, body) =
-                                request(client.public, "GET", "/v1/poll?wait=10", &authorization, "");
-                            let answer: Value = serde_json::from_str(&body).expect("JSON");
-                            let next = answer["next"].as_str().expect("a place");
-                            let (epoch, seq) = next.rsplit_once(':').expect("a place");
-                            client.place = Some((epoch.to_owned(), seq.parse().expect("a number")));
-                            for message in answer["messages"].as_array().expect("an array") {
-                                client.got.push(message["data"]["n"].as_u64().expect("a number"));
-                            }
-                            client.by_polls(each);
-                        }
-                    }
-                    let expected: Vec<u64> = (0..each as u64).collect();
-                    assert_eq!(client.got, expected, "{}", client.uid);
+                    client.run();
+                    client.abandoned
                 })
             })
             .collect();
@@ -187,9 +324,75 @@ fn broken_connections_lose_and_repeat_nothing() {
                 assert!(answer == "ok" || answer == "held", "{answer}");
             }
         }
-        for client in clients {
-            client.join().expect("every client got everything");
-        }
+        let clients = clients.into_iter().map(|client| client.join().expect("every client got everything"));
+        let abandoned: Vec<_> = clients.flatten().collect();
+        eventually("abandoned connections to be noticed", || {
+            metric(&server, r#"doorbell_refused_total{listener="public",reason="pong_timeout"}"#) > 0
+        });
+        drop(abandoned);
     });
+    run.assert_every_cut_was_made();
     assert_eq!(metric(&server, "doorbell_mailbox_lost"), 0);
+}
+
+#[test]
+fn what_falls_out_of_the_mailbox_is_told_and_counted_and_nothing_else_is_missing() {
+    const CLIENTS: usize = 30;
+    const EACH: usize = 400;
+    let mut settings = settings();
+    settings.mailbox.messages = 5;
+    settings.trail.memory = 64 << 20;
+    let server = start(settings);
+    let run = Run::default();
+    let missing: BTreeMap<String, BTreeSet<usize>> = std::thread::scope(|scope| {
+        let clients = (0..CLIENTS).map(|number| {
+            let mut client = Client::new(&run, server.addresses().public, number, EACH, Loss::Told);
+            // From now on it has a place, so that nothing can go without its being told.
+            client.first_place();
+            client
+        });
+        let clients: Vec<_> = clients
+            .map(|mut client| {
+                scope.spawn(move || {
+                    client.run();
+                    (client.uid, client.missing)
+                })
+            })
+            .collect();
+        let uids: Vec<_> = (0..CLIENTS).map(|number| format!("u{number}")).collect();
+        for number in 0..EACH {
+            push(&server, &json!({"uids": uids, "id": format!("n{number}"), "data": {"n": number}}));
+            run.advance();
+        }
+        clients.into_iter().map(|client| client.join().expect("nothing is missing in silence")).collect()
+    });
+    run.assert_every_cut_was_made();
+
+    // The server's account, message by message.
+    let (mut lost, mut lost_on_the_way) = (0, 0);
+    for number in 0..EACH {
+        let (status, body) = api(&server, "GET", &format!("/v1/messages/n{number}"), "");
+        assert_eq!(status, 200, "{body}");
+        let answer: Value = serde_json::from_str(&body).expect("JSON");
+        let trails = answer["trails"].as_array().expect("an array");
+        assert_eq!(trails.len(), CLIENTS, "{answer}");
+        for trail in trails {
+            let steps = trail["steps"].as_array().expect("an array");
+            let has = |step: &str| steps.iter().any(|one| one["step"] == step);
+            let fell_out = steps.iter().any(|one| one["reason"] == "evicted");
+            assert!(fell_out != has("written"), "it was sent to a connection or fell out: {trail}");
+            let is_missing = missing[trail["uid"].as_str().expect("a uid")].contains(&number);
+            assert!(is_missing || !fell_out, "the client has what the server lost: {trail}");
+            lost += u64::from(fell_out);
+            lost_on_the_way += u64::from(is_missing && !fell_out);
+        }
+    }
+    let all: usize = missing.values().map(BTreeSet::len).sum();
+    assert_eq!(metric(&server, "doorbell_mailbox_lost"), lost);
+    assert_eq!(all as u64, lost + lost_on_the_way);
+    for (transport, name) in TRANSPORTS.iter().enumerate() {
+        let some = (transport..CLIENTS).step_by(3).any(|number| !missing[&format!("u{number}")].is_empty());
+        assert!(some, "nothing fell out on {name}");
+    }
+    assert!(lost > 0);
 }
