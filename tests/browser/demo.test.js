@@ -29,7 +29,7 @@ async function openDemo(t, { locale = 'en-US', query = '', on = server } = {}) {
   page.on('pageerror', (error) => complaints.push(error.message));
   page.on('console', (line) => line.type() === 'error' && complaints.push(line.text()));
   t.after(() => assert.deepEqual(complaints.filter((text) => !/ERR_CONNECTION|WebSocket connection/.test(text)), []));
-  const response = await page.goto(`http://${on.public.address}/${query}`);
+  const response = await page.goto(`http://${on.public.address}/push${query}`);
   assert.equal(response.status(), 200);
   return { page, response };
 }
@@ -57,7 +57,7 @@ test('the page comes with a strict content policy and loads nothing from elsewhe
 
 test('the terminal shows the page as a URL and as a QR code', async () => {
   const { stdout } = server.process.output;
-  assert.ok(stdout.includes(`http://${server.public.address}/`), stdout);
+  for (const path of ['', 'push']) assert.ok(stdout.includes(`http://${server.public.address}/${path}\n`), stdout);
   assert.match(stdout, /(.*[█▀▄].*\n){10}/);
 });
 
@@ -182,7 +182,7 @@ test('the page fits a phone', async (t) => {
   const context = await browser.newContext({ viewport: { width: 320, height: 640 }, isMobile: true, hasTouch: true });
   t.after(() => context.close());
   const page = await context.newPage();
-  await page.goto(`http://${server.public.address}/`);
+  await page.goto(`http://${server.public.address}/push`);
   assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'no sideways scrolling');
   for (const control of await page.locator('button:visible, input:visible').all()) {
     assert.ok((await control.boundingBox()).height >= 44, await control.getAttribute('id'));

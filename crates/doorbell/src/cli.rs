@@ -16,7 +16,7 @@ pub use self::bench::{BenchArgs, BenchChildArgs, BenchDialect, BenchScenario};
 
 const EXAMPLES: &str = "\
 Examples:
-  doorbell demo                              try it: a page, and three ways to ring it
+  doorbell demo                              try it: sign in by a scan, and three ways to ring a page
   doorbell --identity open                   a drop-in for the article's server, on loopback
   doorbell --config /etc/doorbell.toml       serve as configured
   doorbell push uid1 '{\"percent\":\"88%\"}'     ring uid1; exit 0 when a page got it
@@ -47,8 +47,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve until told to stop; the default command
     Serve(ServeArgs),
-    /// Serve on loopback with the demo page; prints its URL, a QR code, and ways to ring it
-    Demo(ServeArgs),
+    /// Serve on loopback with the demo pages; prints their URL, a QR code, and ways to ring them
+    Demo(DemoArgs),
     /// Push to every connection of one uid, by the API of a running server
     Push(PushArgs),
     /// Push to every connection there is; prints how many it reached
@@ -154,6 +154,21 @@ impl ServeArgs {
         }
         overrides
     }
+}
+
+/// The flags of `demo`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(
+    after_help = "Examples:\n  doorbell demo           everything on this machine: the phone's page opens in a window\n  \
+    doorbell demo --lan     sign in with a real phone in the same network"
+)]
+pub struct DemoArgs {
+    /// The flags of `serve`.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// Listen on this machine's address in its network, so that a real phone can scan. Pushing stays for this machine
+    #[arg(long)]
+    pub lan: bool,
 }
 
 /// How a command finds the running server and a key for it.

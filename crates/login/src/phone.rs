@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::Now;
-use crate::attempt::{Attempt, Errand, Number, Origin, Phone, Refusal, State, Step};
+use crate::attempt::{Attempt, Errand, Number, Origin, Phone, Refusal, State, Step, Who};
 use crate::browser::decided;
 use crate::guesses::Guessing;
 use crate::identity::Identity;
@@ -360,6 +360,38 @@ impl<S: Store> Logins<S> {
         now: Now,
     ) -> Result<PhoneView, Refusal> {
         self.refuse(key_of(qr)?, visit, address, now).await
+    }
+
+    /// The owner says "that was not me": before the result was fetched it is refused, after that what came of it is
+    /// ended. The same again changes nothing.
+    ///
+    /// # Errors
+    /// Not the owner's phone, or it has ended otherwise.
+    pub async fn revoke_by_owner(
+        &self,
+        qr: &str,
+        visit: &Digest,
+        address: Option<IpAddr>,
+        now: Now,
+    ) -> Result<(Arc<Attempt>, PhoneView), Refusal> {
+        let key = key_of(qr)?;
+        let rules = self.rules();
+        let (attempt, ()) = self
+            .step(key, now, |attempt| {
+                attempt.check_qr(key.digest(), &rules, now)?;
+                if attempt.phone.as_ref().is_none_or(|phone| phone.visit != *visit) {
+                    return Err(Refusal::AlreadyScanned);
+                }
+                let (next, step) = if attempt.state == State::Consumed {
+                    (attempt.revoke(Who::Phone(*visit), now)?, Step::Revoked)
+                } else {
+                    (attempt.deny(visit, address, now)?, Step::Denied)
+                };
+                Ok(next.map_or(Decision::Keep(()), |next| Decision::Step(Box::new(next), step, ())))
+            })
+            .await?;
+        let view = self.phone_view(&attempt, Some(visit), None, now);
+        Ok((attempt, view))
     }
 
     async fn refuse(

@@ -92,6 +92,8 @@ pub struct PhoneView {
     pub known_by: Option<String>,
     /// The six digits for the computer: approved, and not yet typed there.
     pub digits: Option<String>,
+    /// Whether what came of it was ended.
+    pub revoked: bool,
 }
 
 impl PhoneView {
@@ -126,6 +128,7 @@ impl PhoneView {
             provider: attempt.provider.as_deref().map(Into::into),
             is_owner,
             known_by: attempt.known.as_ref().filter(|_| is_owner).map(|known| known.provider.clone()),
+            revoked: attempt.session.as_ref().is_some_and(|session| session.revoked),
             digits: (is_owner && withheld).then(|| keys.number_to_browser(attempt.id)),
         }
     }

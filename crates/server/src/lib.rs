@@ -26,6 +26,7 @@ mod log_name;
 mod login;
 mod metrics;
 mod origin;
+pub mod places;
 mod policy;
 mod revocation;
 mod server;

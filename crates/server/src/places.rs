@@ -95,7 +95,7 @@ mod tests {
     /// A database with one /8, by the format's specification 2.0: a search tree of 24-bit records, 16 zero bytes, the
     /// data, a marker, and the metadata.
     fn database(network: u8, record: &[u8]) -> Vec<u8> {
-        const NODES: u32 = 8;
+        const NODES: u8 = 8;
         let record_at = NODES + 16;
         let mut tree = Vec::new();
         for depth in 0..NODES {
@@ -103,7 +103,7 @@ mod tests {
             let next = if last { record_at } else { depth + 1 };
             let bit = network >> (7 - depth) & 1;
             let sides = if bit == 0 { [next, NODES] } else { [NODES, next] };
-            tree.extend(sides.iter().flat_map(|side| side.to_be_bytes().into_iter().skip(1)));
+            tree.extend(sides.iter().flat_map(|side| [0, 0, *side]));
         }
         let metadata = map(&[
             ("binary_format_major_version", vec![0xa1, 2]),
@@ -113,7 +113,7 @@ mod tests {
             ("description", map(&[])),
             ("ip_version", vec![0xa1, 4]),
             ("languages", vec![0x00, 0x04]),
-            ("node_count", vec![0xc1, NODES as u8]),
+            ("node_count", vec![0xc1, NODES]),
             ("record_size", vec![0xa1, 24]),
         ]);
         [&tree[..], &[0; 16], record, b"\xab\xcd\xefMaxMind.com", &metadata].concat()
@@ -121,11 +121,15 @@ mod tests {
 
     fn text(text: &str) -> Vec<u8> {
         assert!(text.len() < 29, "longer ones have another form");
-        [&[0x40 | text.len() as u8][..], text.as_bytes()].concat()
+        [&[0x40 | byte(text.len())][..], text.as_bytes()].concat()
+    }
+
+    fn byte(length: usize) -> u8 {
+        length.try_into().expect("short")
     }
 
     fn map(pairs: &[(&str, Vec<u8>)]) -> Vec<u8> {
-        let mut bytes = vec![0xe0 | pairs.len() as u8];
+        let mut bytes = vec![0xe0 | byte(pairs.len())];
         for (key, value) in pairs {
             bytes.extend(text(key));
             bytes.extend(value);

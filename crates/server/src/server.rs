@@ -17,6 +17,7 @@ use crate::identity::TokenKeyError;
 use crate::io::{Io, Role};
 use crate::login::Service;
 use crate::metrics::Listener;
+use crate::places::{Places, PlacesError};
 use crate::policy::Policy;
 use crate::settings::{IdentityMode, Limits, Settings};
 use crate::webhooks::{WebhooksError, note_presence, watch_presence};
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The logins' rules contradict each other.
     #[error("use [login]")]
     Login(#[from] doorbell_login::RulesError),
+    /// The database of places cannot be read.
+    #[error("use login.places_file")]
+    Places(#[from] PlacesError),
     /// The system gives no randomness.
     #[error(transparent)]
     Random(#[from] doorbell_login::NoRandomness),
@@ -129,14 +133,17 @@ impl Server {
         let tasks = Tasks::default();
         let listeners = vec![(public, Listener::Public, Role::Page), (text, Listener::Text, Role::Page)];
         let (sender, receiver) = tokio::sync::mpsc::channel(HTTP_BACKLOG);
-        let service = Service::new(&settings, &context, runtime.handle().clone())?;
+        let places = settings.login.places_file.as_deref().map(Places::open).transpose()?;
+        let service = Service::new(&settings, &context, places, runtime.handle().clone())?;
         // A context is new here, so nothing has set them.
         let _ = context.http.set(sender);
         let _ = context.login.set(Arc::new(service));
         let budget = Budget::take();
         let io = Io::start(&context, listeners, budget.connections)?;
         let demo = settings.demo.clone();
-        let demo = demo.map(|demo| (demo, DemoAddresses { text: addresses.text, api: addresses.api }));
+        let demo = demo.map(|demo| {
+            (demo, DemoAddresses { public: addresses.public.ip(), text: addresses.text, api: addresses.api })
+        });
         let public = Public::new(&context, demo);
         let guard = runtime.enter();
         tasks.tracker.spawn(serve_public(receiver, public, tasks.clone(), budget.http));
@@ -308,8 +315,10 @@ fn refuse_unsafe(settings: &Settings) -> Result<(), StartError> {
     if !api.listen.ip().is_loopback() && api.keys.is_empty() {
         return Err(StartError::Unsafe("beyond loopback the API needs a key: add one under [[api.keys]]"));
     }
-    if demo.is_some() && !public.listen.ip().is_loopback() {
-        return Err(StartError::Unsafe("the demonstration only runs on loopback"));
+    if demo.as_ref().is_some_and(|demo| !demo.lan) && !public.listen.ip().is_loopback() {
+        return Err(StartError::Unsafe(
+            "the demonstration only runs on loopback, unless it was let into the network",
+        ));
     }
     if public.tls_cert.is_some() || public.tls_key.is_some() {
         return Err(StartError::Unsafe(
@@ -385,6 +394,7 @@ fn compare(old: &Settings, new: &Settings) -> ReloadReport {
         ("webhooks", webhooks(old) != webhooks(new), true),
         ("trail", old.trail != new.trail, true),
         ("limits", format!("{:?}", old.limits) != format!("{:?}", new.limits), true),
+        ("login.places_file", old.login.places_file != new.login.places_file, false),
         ("public.listen", old.public.listen != new.public.listen, false),
         ("text.listen", old.text.listen != new.text.listen, false),
         ("api.listen", old.api.listen != new.api.listen, false),

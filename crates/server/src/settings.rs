@@ -286,6 +286,8 @@ pub struct Login {
     pub interval: Duration,
     /// How long the token lasts that comes of a login.
     pub token_ttl: Duration,
+    /// A database of places in MaxMind's format, for the phone to show where a computer is.
+    pub places_file: Option<PathBuf>,
 }
 
 impl Default for Login {
@@ -294,6 +296,7 @@ impl Default for Login {
             rules: LoginRules::default(),
             interval: Duration::from_secs(5),
             token_ttl: Duration::from_secs(3_600),
+            places_file: None,
         }
     }
 }
@@ -449,7 +452,7 @@ impl Default for Limits {
     }
 }
 
-/// What the demonstration page shows. Only ever on loopback.
+/// What the demonstration pages show. Only ever on loopback, but for [`Demo::lan`].
 #[derive(Debug, Clone)]
 pub struct Demo {
     /// The command that pushes from a terminal, to be followed by a uid and data.
@@ -458,6 +461,8 @@ pub struct Demo {
     pub push_asks: Option<SocketAddr>,
     /// The file that holds an API key, as shown on the page; the key itself never is.
     pub key_file: String,
+    /// Others in the network may sign in. Pushing without a key stays for this machine.
+    pub lan: bool,
 }
 
 impl Demo {

@@ -1,18 +1,19 @@
-//! `doorbell demo`: the server on loopback with open identity and the demo page, and on stdout what to try.
+//! `doorbell demo`: the server on loopback with open identity and the demo pages, and on stdout what to try. With
+//! `--lan` phones in the network may sign in too: by token identity, and without the page that pushes.
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 use doorbell_server::Addresses;
-use doorbell_server::settings::Demo;
+use doorbell_server::settings::{Demo, LoginClient, ProviderSettings, Settings};
 use fast_qr::{ECL, QRBuilder, QRCode};
 
 use super::print;
 use super::running::{self, Unread};
-use crate::cli::ServeArgs;
+use crate::cli::{DemoArgs, ServeArgs};
 use crate::config::{Config, Environment, Overrides, is_loopback, load};
 use crate::data_dir::API_KEY_FILE;
 use crate::exit::Failure;
@@ -25,17 +26,24 @@ const LISTENERS: [(&str, &str); 3] = [
     ("api.listen", "127.0.0.1:10003"),
 ];
 
+/// The id of the demonstration's client, and the name of its provider.
+const SITE: &str = "demo";
+
 /// The light modules that a QR code has around it (ISO/IEC 18004, "quiet zone").
 const QUIET_ZONE: usize = 4;
 
-pub(crate) fn run(args: &ServeArgs, program: &str, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &DemoArgs, program: &str, environment: &Environment) -> Result<ExitCode, Failure> {
+    let DemoArgs { serve: args, lan } = args;
     let mut presets = Overrides::default();
-    presets.set("public.identity", "demo", "open");
+    // Open identity is for this machine alone: in a network, anyone could be anyone.
+    presets.set("public.identity", "demo", if *lan { "token" } else { "open" });
     let flags = [&args.public, &args.text, &args.api];
     let mut moved = Vec::new();
     for ((key, default), flag) in LISTENERS.into_iter().zip(flags) {
         if flag.is_none() {
-            let address = free_address(default);
+            let default =
+                if *lan && key == "public.listen" { in_network(default)? } else { default.to_owned() };
+            let address = free_address(&default);
             if address != default {
                 moved.push(format!("{default} is taken, so {key} is another port"));
             }
@@ -46,9 +54,9 @@ pub(crate) fn run(args: &ServeArgs, program: &str, environment: &Environment) ->
     let sources = args.place.sources(environment, presets);
     let config = load(&sources)?;
     let public = config.settings.public.listen;
-    if !is_loopback(public) {
+    if !lan && !is_loopback(public) {
         return Err(Failure::Usage(anyhow!(
-            "the demo serves on loopback only, and --public {public} is not"
+            "the demo serves on loopback only, and --public {public} is not; --lan lets phones in"
         )));
     }
     logging::start(&config.log);
@@ -65,10 +73,12 @@ pub(crate) fn run(args: &ServeArgs, program: &str, environment: &Environment) ->
             .map(|plain| plain.settings.api.listen),
         // Absolute, so that the one-liner works in a terminal that is elsewhere.
         key_file: std::path::absolute(&key_file).unwrap_or(key_file).display().to_string(),
+        lan: *lan,
     };
     let complete = |config: &Config| {
         let mut settings = data_dir.complete(config)?;
         settings.demo = Some(demo.clone());
+        add_site(&mut settings);
         anyhow::Ok(settings)
     };
     let settings = complete(&config)?;
@@ -76,6 +86,38 @@ pub(crate) fn run(args: &ServeArgs, program: &str, environment: &Environment) ->
     running::serve(settings, &reread, |addresses| {
         print(&introduction(addresses, &demo, config.settings.text.key.is_none()));
     })
+}
+
+/// The site that the demonstration is, and the provider whose people are whom they say; both unless configured.
+fn add_site(settings: &mut Settings) {
+    let clients = &mut settings.login.rules.clients;
+    if clients.iter().all(|client| client.id != SITE) {
+        let mut site = LoginClient::new(SITE, "Doorbell demo");
+        site.providers = vec![SITE.to_owned()];
+        clients.push(site);
+    }
+    if settings.providers.iter().all(|provider| provider.name != SITE) {
+        let provider = ProviderSettings {
+            name: SITE.to_owned(),
+            kind: "demo".to_owned(),
+            ..ProviderSettings::default()
+        };
+        settings.providers.push(provider);
+    }
+}
+
+/// The address of this machine in its network, with the port of `wanted`.
+fn in_network(wanted: &str) -> Result<String, Failure> {
+    // Connecting a UDP socket sends nothing: it asks the system from which address it would. The far address is one
+    // for documentation (RFC 5737).
+    let own = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect(("192.0.2.1", 9)).and_then(|()| socket.local_addr()));
+    let own = own.ok().map(|own| own.ip()).filter(|own| !own.is_loopback() && !own.is_unspecified());
+    let own = own.ok_or_else(|| {
+        Failure::Usage(anyhow!("this machine has no address in a network; name one with --public ADDR:PORT"))
+    })?;
+    let port = wanted.parse::<SocketAddr>().map_or(0, |wanted| wanted.port());
+    Ok(SocketAddr::new(own, port).to_string())
 }
 
 /// The wanted address or, when another process has it, the same one with port 0: the system then finds a free one.
@@ -111,11 +153,20 @@ fn quoted(word: &str) -> String {
 fn introduction(addresses: &Addresses, demo: &Demo, text_is_open: bool) -> String {
     let Addresses { public, text, api } = addresses;
     let url = format!("http://{public}/");
-    let mut page = format!("\n  Open  {url}\n\n");
+    let mut page = format!("\n  Sign in by a scan:  {url}\n\n");
     if let Ok(code) = QRBuilder::new(url.as_str()).ecl(ECL::M).build() {
         draw(&code, io::stdout().is_terminal(), &mut page);
     }
-    page.push_str("\n  Connect there as uid1, then ring it from another terminal:\n\n");
+    page.push_str(if demo.lan {
+        "\n  Open the page on this computer, and scan the code that it shows with a phone in the same network.\n  \
+         Everyone in the network can open it; pushing stays for this machine.\n"
+    } else {
+        "\n  The page opens the phone's page in a window. To scan with a real phone: doorbell demo --lan\n"
+    });
+    let _ = writeln!(
+        page,
+        "\n  Push to a page:  {url}push\n\n  Connect there as uid1, then ring it from another terminal:\n"
+    );
     let _ = writeln!(page, "  {} uid1 '{{\"percent\":\"88%\"}}'\n", demo.push_command(*api));
     if text_is_open {
         let _ = writeln!(
@@ -186,10 +237,12 @@ mod tests {
             push_command: "doorbell push".into(),
             push_asks: Some(address(3)),
             key_file: "/data dir/api.key".into(),
+            lan: false,
         };
         let page = introduction(&addresses, &demo, true);
         for part in [
             "http://127.0.0.1:1/",
+            "http://127.0.0.1:1/push",
             "\u{2580}",
             "doorbell push uid1 '{\"percent\":\"88%\"}'",
             "tcp://127.0.0.1:2",
@@ -199,5 +252,16 @@ mod tests {
             assert!(page.contains(part), "{part}\n{page}");
         }
         assert!(!introduction(&addresses, &demo, false).contains("php"));
+        let everyone = introduction(&addresses, &Demo { lan: true, ..demo }, true);
+        assert!(everyone.contains("Everyone in the network"), "{everyone}");
+    }
+
+    #[test]
+    fn the_address_in_the_network_is_none_that_only_this_machine_has() {
+        if let Ok(address) = in_network("127.0.0.1:19999") {
+            let address: SocketAddr = address.parse().expect("an address");
+            assert!(!address.ip().is_loopback() && !address.ip().is_unspecified(), "{address}");
+            assert_eq!(address.port(), 19_999);
+        }
     }
 }

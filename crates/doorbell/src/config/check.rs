@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use doorbell_server::identity::TokenKeys;
+use doorbell_server::places::Places;
 use doorbell_server::settings::{ApiKey, Digest, IdentityMode, TokenAlgorithm};
 use doorbell_server::webhooks;
 use secrecy::{ExposeSecret, SecretString};
@@ -59,6 +60,10 @@ fn logins(config: &mut Config, files: Files, errors: &mut Errors) {
             client.secret = Some(Digest::of(text));
         }
         config.settings.login.rules.clients.push(client);
+    }
+    if let Some(Err(error)) = config.settings.login.places_file.as_deref().map(Places::open) {
+        let source = error.source.to_string();
+        errors.push(&config.place("login.places_file"), format!("{error}: {source}"));
     }
     if let Err(error) = config.settings.login.rules.check() {
         errors.push(&config.place("login.wrong_codes"), error.to_string());

@@ -477,6 +477,12 @@ pub(crate) static KEYS: &[Key] = &[
         set: |c, v, e| put(&mut c.settings.login.token_ttl, v.duration(SECOND..=*KEEP.end(), e)),
     },
     Key {
+        name: "login.places_file",
+        shown: Example("\"/var/lib/GeoIP/GeoLite2-City.mmdb\""),
+        doc: "A database of places in MaxMind's format (GeoLite2, DB-IP Lite; City or Country), read at the start: the phone's page then shows where the computer's address is. Without it, it shows the address alone.",
+        set: |c, v, e| put_some(&mut c.settings.login.places_file, v.path(e)),
+    },
+    Key {
         name: "login.attempts_per_ip",
         shown: Default("100"),
         doc: "Logins under way from one address; IPv6 addresses count by their /64. Networks in limits.exempt have no such limit.",

@@ -3,6 +3,8 @@
   'use strict';
   var root = document.documentElement;
   var version = root.getAttribute('data-version');
+  // Not the address: that of a form's answer takes no GET.
+  var path = root.getAttribute('data-path');
   var left = document.querySelector('[data-seconds]');
   var loaded = Date.now();
   var sent = false;
@@ -27,7 +29,7 @@
   function again() {
     if (sent) return;
     sent = true;
-    location.replace(location.pathname);
+    location.replace(path);
   }
 
   document.addEventListener('submit', function (event) {
@@ -38,13 +40,11 @@
 
   // A page that "back" brings from memory may have been answered since.
   window.addEventListener('pageshow', function (event) {
-    if (event.persisted) location.reload();
+    if (event.persisted) again();
   });
 
   var scan = document.getElementById('scan');
-  var identify = document.getElementById('identify');
   if (scan) whenSeen(function () { scan.querySelector('button').click(); });
-  if (identify) whenSeen(function () { location.replace(identify.href); });
 
   if (left) {
     var seconds = Number(left.getAttribute('data-seconds'));
@@ -61,7 +61,7 @@
   if (!version || !window.fetch) return;
   setInterval(function () {
     if (!seen() || sent || scan) return;
-    fetch(location.pathname, { method: 'HEAD', credentials: 'same-origin', cache: 'no-store' }).then(function (answer) {
+    fetch(path, { method: 'HEAD', credentials: 'same-origin', cache: 'no-store' }).then(function (answer) {
       var tag = answer.headers.get('ETag');
       if ((tag || '').replace(/^W\//, '') !== '"' + version + '"') again();
     }, function () {});

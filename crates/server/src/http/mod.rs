@@ -12,6 +12,7 @@ mod login;
 mod messages;
 mod openapi;
 mod page;
+mod phone;
 mod problem;
 mod public;
 mod push;

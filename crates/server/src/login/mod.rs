@@ -33,6 +33,7 @@ use self::watchers::Watchers;
 use crate::context::Context;
 use crate::io::Connection;
 use crate::metrics::LoginMetrics;
+use crate::places::Places;
 use crate::settings::{Login, Settings, WebhookEvent};
 
 /// Requests of pages on their way from the event loops to the store; one more is told to come back.
@@ -51,6 +52,7 @@ pub(crate) struct Service {
     providers: ArcSwap<Providers>,
     watchers: Arc<Watchers>,
     metrics: LoginMetrics,
+    places: Option<Places>,
     started: Instant,
     runtime: Handle,
     asking: Arc<Semaphore>,
@@ -109,6 +111,7 @@ impl Service {
     pub(crate) fn new(
         settings: &Settings,
         context: &Arc<Context>,
+        places: Option<Places>,
         runtime: Handle,
     ) -> Result<Self, NoRandomness> {
         let watchers = Arc::<Watchers>::default();
@@ -127,6 +130,7 @@ impl Service {
             providers: ArcSwap::from_pointee(Providers::new(settings, None)),
             watchers,
             metrics,
+            places,
             started: Instant::now(),
             runtime,
             asking: Arc::new(Semaphore::new(ASKING)),
@@ -162,6 +166,11 @@ impl Service {
     /// The providers that suit a phone, in the order of the configuration.
     pub(crate) fn providers_for(&self, user_agent: &str) -> Vec<Arc<dyn Provider>> {
         self.providers.load().suiting(user_agent)
+    }
+
+    /// Where addresses are, when there is a database.
+    pub(crate) fn places(&self) -> Option<&Places> {
+        self.places.as_ref()
     }
 
     /// Counts something that was refused.

@@ -56,7 +56,7 @@ pub(super) async fn callback(
             }
             Ok(Outcome::Visit { qr, visit }) => Ok(visiting(service, &caller, &qr, &visit).await),
             // Without a `state` nobody is known to be back.
-            Ok(_) => Ok(returned_page(&caller, Err(&Refusal::Unknown))),
+            Ok(_) => Ok(returned_page(service, &caller, Err(&Refusal::Unknown))),
             Err(error) => Ok(failed_page(service, &caller, provider.name(), &error)),
         };
     };
@@ -71,7 +71,7 @@ pub(super) async fn callback(
     }
     let returned = match returned {
         Ok(returned) => returned,
-        Err(refusal) => return Ok(returned_page(&caller, Err(&refusal))),
+        Err(refusal) => return Ok(returned_page(service, &caller, Err(&refusal))),
     };
     match provider.callback(&called).await {
         Ok(outcome) => {
@@ -81,7 +81,7 @@ pub(super) async fn callback(
             {
                 return Ok(see_other(&address));
             }
-            Ok(returned_page(&caller, said.as_ref()))
+            Ok(returned_page(service, &caller, said.as_ref()))
         }
         Err(error) => Ok(failed_page(service, &caller, provider.name(), &error)),
     }

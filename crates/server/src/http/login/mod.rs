@@ -59,6 +59,7 @@ pub(super) fn routes(public: &Public) -> Router<Public> {
         .route("/s/{qr}/scan", post(scan::scan))
         .route("/s/{qr}/approve", post(scan::approve))
         .route("/s/{qr}/deny", post(scan::deny))
+        .route("/s/{qr}/revoke", post(scan::revoke))
         .route("/v1/callback/{provider}", get(callback::callback).post(callback::callback))
         .layer(middleware::from_fn(kept_nowhere));
     Router::new()

@@ -1,10 +1,20 @@
-//! What the phone's pages look like. Everything they say is in [`PhonePage`]; how they say it is here alone.
+//! From a login to the page that a phone shows of it. What the pages look like is [`crate::http::phone`]'s.
 
-use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
 
-use doorbell_login::{PhoneView, Refusal, State, TypedError, describe};
+use axum::response::Response;
+use doorbell_login::{NUMBER_TRIES, NumberMatch, PhoneView, Refusal, State, TypedError, describe};
 
-/// Everything a phone's page says.
+use super::caller::Caller;
+use crate::http::phone::{Asking, Consent, Language, Number, Site, Step, View, Way};
+use crate::login::Service;
+use crate::places::Places;
+
+/// Whom the demonstration's provider may be told to be.
+const DEMO_NAMES: [&[&str]; 2] = [&["Alice", "Bob", "Carol"], &["小明", "小红", "小刚"]];
+
+/// Everything a phone's page depends on.
 #[derive(Debug)]
 pub(super) struct PhonePage<'a> {
     /// The QR token; empty on pages that lead nowhere.
@@ -19,6 +29,26 @@ pub(super) struct PhonePage<'a> {
     pub(super) choices: Vec<Choice>,
     /// The phone's `Accept-Language`.
     pub(super) languages: &'a str,
+    /// The phone's address.
+    pub(super) address: IpAddr,
+    /// Where addresses are, when there is a database.
+    pub(super) places: Option<&'a Places>,
+}
+
+impl<'a> PhonePage<'a> {
+    /// A page that leads nowhere, or begins where the person types.
+    pub(super) fn without_form(said: Said<'a>, service: &'a Service, caller: &'a Caller) -> Self {
+        Self {
+            qr: "",
+            page_token: "",
+            said,
+            error: None,
+            choices: Vec::new(),
+            languages: &caller.languages,
+            address: caller.address,
+            places: service.places(),
+        }
+    }
 }
 
 /// What a page is about.
@@ -28,10 +58,12 @@ pub(super) enum Said<'a> {
     View(&'a PhoneView),
     /// There is none for this phone.
     Refusal(&'a Refusal),
-    /// A provider did not say who the owner is; this is for them to read.
-    Failed(&'a str),
     /// The form for a typed code, and what was wrong with the last one.
     Form(Option<&'a TypedError>),
+    /// The form that was sent is not of a page that this phone was given.
+    NoPage,
+    /// A provider did not say who the owner is; this is for them to read.
+    Failed(&'a str),
 }
 
 /// One way for the owner to say who they are.
@@ -45,122 +77,109 @@ pub(super) struct Choice {
     pub(super) asks_name: bool,
 }
 
-/// The page's HTML.
-pub(super) fn render(page: &PhonePage<'_>) -> String {
-    let title = if page.languages.starts_with("zh") { "登录 · Log in" } else { "Log in" };
-    let mut html = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title><main>",
-    );
-    if let Some(error) = page.error {
-        let _ = write!(html, "<p role=\"alert\">{}</p>", escaped(&error.to_string()));
-    }
-    match page.said {
+/// The page.
+pub(super) fn render(page: &PhonePage<'_>) -> Response {
+    let language = Language::of_header(page.languages);
+    let path = if page.qr.is_empty() { "/s".to_owned() } else { format!("/s/{}", page.qr) };
+    let mut shown = View {
+        language,
+        path: &path,
+        token: page.page_token,
+        version: None,
+        site: None,
+        step: Step::Unknown,
+    };
+    let view = match page.said {
+        Said::View(view) => view,
         Said::Form(error) => {
-            if let Some(error) = error {
-                let _ = write!(html, "<p role=\"alert\">{}</p>", escaped(&error.to_string()));
-            }
-            html.push_str(
-                "<h1>Enter the code</h1><form method=\"post\" action=\"/s\"><label>Code \
-                 <input name=\"user_code\" autocomplete=\"off\" autocapitalize=\"characters\" required></label> \
-                 <button>Continue</button></form>",
-            );
+            shown.step = match error {
+                Some(TypedError::Guessing(_)) => Step::Busy(RETRY_SECONDS),
+                error => Step::TypeCode { wrong: error.is_some() },
+            };
+            return shown.response();
         }
         Said::Refusal(refusal) => {
-            let _ = write!(html, "<h1>Log in</h1><p>{}</p>", escaped(&refusal.to_string()));
+            shown.step = refused(refusal);
+            return shown.response();
+        }
+        Said::NoPage => {
+            shown.step = Step::NoCookie;
+            return shown.response();
         }
         Said::Failed(text) => {
-            let _ = write!(html, "<h1>登录 · Log in</h1><p role=\"alert\">{}</p>", escaped(text));
+            shown.step = Step::Failed(Some(text));
+            return shown.response();
         }
-        Said::View(view) => login(page, view, &mut html),
-    }
-    html.push_str("</main></html>");
-    html
-}
-
-fn login(page: &PhonePage<'_>, view: &PhoneView, html: &mut String) {
-    let name = view.client.as_ref().map_or("", |client| client.name.as_str());
-    let _ = write!(html, "<h1>Log in to {}</h1>", escaped(name));
-    match view.state {
-        State::Pending => {
-            computer(view, html);
-            form(page, "scan", "<button>Continue</button>", html);
-        }
-        State::Scanned if view.is_owner => {
-            computer(view, html);
-            let mut fields = String::new();
-            if view.number_match == doorbell_login::NumberMatch::ToPhone {
-                fields.push_str(
-                    "<label>The number on the computer <input name=\"number\" inputmode=\"numeric\" required></label> ",
-                );
-            }
-            for choice in &page.choices {
-                if choice.asks_name {
-                    fields.push_str("<label>Your name <input name=\"name\"></label> ");
-                }
-                let _ = write!(
-                    fields,
-                    "<button name=\"provider\" value=\"{}\">Agree ({})</button> ",
-                    escaped(&choice.name),
-                    escaped(&choice.label)
-                );
-            }
-            form(page, "approve", &fields, html);
-            form(page, "deny", "<button>Refuse</button>", html);
-        }
-        State::Scanned => html.push_str("<p>Another phone has scanned this code.</p>"),
-        State::Approved => match &view.digits {
-            Some(digits) => {
-                let _ = write!(html, "<p>Type this on the computer: <strong>{digits}</strong></p>");
-                form(page, "deny", "<button>That was not me</button>", html);
-            }
-            None => html.push_str("<p>Agreed. You may close this page.</p>"),
+    };
+    shown.version = Some(view.version);
+    shown.site = view.client.as_ref().map(|client| Site {
+        name: &client.name,
+        // Anything else would be loaded from elsewhere.
+        icon: client.icon.as_deref().filter(|icon| icon.starts_with("data:image/")),
+    });
+    let computer = view.computer.address;
+    let place = |address| page.places.and_then(|places| places.of(address, language == Language::Chinese));
+    let (there, here) = (place(computer), place(page.address));
+    let address = computer.to_string();
+    let asking = Asking {
+        computer: describe(&view.computer.user_agent),
+        place: there.as_ref().map(|place| place.name.as_str()),
+        address: &address,
+        age: Duration::from_millis(view.age_ms),
+    };
+    let abroad = there.as_ref().zip(here.as_ref()).is_some_and(|(there, here)| there.country != here.country);
+    let elsewhere = view.same_network == Some(false) || abroad;
+    let ways: Vec<_> =
+        page.choices.iter().map(|choice| Way { provider: &choice.name, label: &choice.label }).collect();
+    shown.step = match view.state {
+        _ if shown.site.is_none() => Step::SiteUnknown,
+        State::Pending if page.choices.is_empty() => Step::OwnApp,
+        State::Pending => Step::Scan,
+        State::Expired => Step::Expired,
+        State::Cancelled => Step::Cancelled,
+        State::Denied if view.tries_left == 0 => Step::NumbersUsedUp,
+        State::Denied => Step::Refused,
+        _ if !view.is_owner => Step::Taken,
+        State::Scanned => match page.error {
+            Some(error @ (Refusal::TooFar | Refusal::Provider)) => refused(error),
+            _ => Step::Consent(Consent {
+                asking,
+                elsewhere,
+                message: view.binding_message.as_deref(),
+                ways: &ways,
+                names: if page.choices.iter().any(|choice| choice.asks_name) {
+                    DEMO_NAMES[usize::from(language == Language::Chinese)]
+                } else {
+                    &[]
+                },
+                number: (view.number_match == NumberMatch::ToPhone).then_some(Number {
+                    tries_left: view.tries_left.into(),
+                    wrong: view.tries_left < NUMBER_TRIES,
+                }),
+                expires_in: Duration::from_millis(view.expires_in_ms),
+            }),
         },
-        state => {
-            let _ = write!(html, "<p>This login is {}.</p>", super::scan::over(state));
-        }
-    }
+        State::Approved => view.digits.as_deref().map_or(Step::Agreed(asking), Step::Digits),
+        State::Consumed if view.revoked => Step::Ended,
+        State::Consumed => Step::SignedIn(asking),
+    };
+    shown.response()
 }
 
-fn computer(view: &PhoneView, html: &mut String) {
-    let described = describe(&view.computer.user_agent);
-    let _ = write!(
-        html,
-        "<p>{} on {}, {}, {} s ago</p>",
-        described.browser.unwrap_or("A browser"),
-        described.system.unwrap_or("a computer"),
-        view.computer.address,
-        view.age_ms / 1_000
-    );
-    if view.same_network == Some(false) {
-        html.push_str("<p role=\"alert\">The computer is not on this phone's network.</p>");
-    }
-    if let Some(message) = &view.binding_message {
-        let _ = write!(html, "<p>{}</p>", escaped(message));
-    }
-}
+/// How long somebody who guessed has to wait at most.
+const RETRY_SECONDS: u64 = doorbell_login::TRIES_WINDOW_MS / 1_000;
 
-fn form(page: &PhonePage<'_>, action: &str, fields: &str, html: &mut String) {
-    let _ = write!(
-        html,
-        "<form method=\"post\" action=\"/s/{}/{action}\"><input type=\"hidden\" name=\"page_token\" value=\"{}\">{fields}</form>",
-        escaped(page.qr),
-        escaped(page.page_token)
-    );
-}
-
-/// A text as it may stand in HTML, quotes included.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
+const fn refused(refusal: &Refusal) -> Step<'static> {
+    match refusal {
+        Refusal::Unknown => Step::Unknown,
+        Refusal::Renewed => Step::Renewed,
+        Refusal::Over(State::Expired) => Step::Expired,
+        Refusal::Over(State::Cancelled) => Step::Cancelled,
+        Refusal::Over(State::Denied) | Refusal::Number { .. } => Step::Refused,
+        Refusal::Over(_) | Refusal::AlreadyScanned | Refusal::WrongState(_) => Step::Taken,
+        Refusal::TooFar => Step::OtherNetwork,
+        Refusal::Provider => Step::OwnApp,
+        Refusal::TooOften => Step::Busy(1),
+        _ => Step::Failed(None),
     }
-    escaped
 }

@@ -9,9 +9,9 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use doorbell_login::{
     Begun, Consent, Digest, Errand, Guessing, Outcome, Phone, PhoneView, Provider, ProviderError, Refusal,
-    Returned, State as LoginState, Token, TypedError, describe,
+    Returned, Token, TypedError, describe,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -24,13 +24,6 @@ use crate::cookies::VISIT_COOKIE;
 use crate::http::problem::counted_as;
 use crate::http::public::Public;
 use crate::login::{Service, error_of, seconds};
-
-/// Everything is the page's own; it is nobody's frame. Forms may lead on to a provider, and browsers apply
-/// `form-action` to where an answer redirects; a provider's stand-in is on this machine, without TLS.
-const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self'; \
-     form-action 'self' https: http://127.0.0.1:* http://localhost:*; base-uri 'none'; frame-ancestors 'none'",
-);
 
 /// What a phone is shown, as JSON.
 #[derive(Serialize, ToSchema)]
@@ -136,7 +129,8 @@ fn answer(
             Ok(view) => Said::View(view),
             Err(refusal) => Said::Refusal(refusal),
         };
-        html(status, PhonePage { qr, page_token, said, error: None, choices, languages: &caller.languages })
+        let page = PhonePage { qr, page_token, choices, ..PhonePage::without_form(said, service, caller) };
+        html(status, &page)
     };
     if visit.is_new
         && let Some(cookie) = caller.set_cookie(VISIT_COOKIE, &visit.key, "/")
@@ -150,16 +144,19 @@ fn answer(
     }
 }
 
-fn html(status: StatusCode, page: PhonePage<'_>) -> Response {
-    let headers: [(HeaderName, HeaderValue); 6] = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::VARY, HeaderValue::from_static("Accept-Language, Cookie")),
-    ];
-    (status, headers, render(&page)).into_response()
+fn html(status: StatusCode, page: &PhonePage<'_>) -> Response {
+    let mut response = render(page);
+    *response.status_mut() = status;
+    response
+}
+
+/// A page that says only this, for those who do not ask for JSON.
+fn page_or(service: &Service, caller: &Caller, refused: Refused, said: Said<'_>) -> Response {
+    if caller.wants_json {
+        return refused.into_response();
+    }
+    let page = html(refused.status, &PhonePage::without_form(said, service, caller));
+    counted_as(page, refused.error)
 }
 
 fn page_token(service: &Service, visit: &Token, qr: &str) -> Option<Token> {
@@ -197,7 +194,13 @@ struct Posted {
 }
 
 impl Posted {
-    async fn read(context: &Context, service: &Service, qr: &str, request: Request) -> Result<Self, Refused> {
+    /// The POST, or the page that answers one that is none of ours.
+    async fn read(
+        context: &Context,
+        service: &Service,
+        qr: &str,
+        request: Request,
+    ) -> Result<Result<Self, Response>, Refused> {
         let caller = Caller::of(context, &request)?;
         caller.must_be_same_origin()?;
         let (parts, body) = request.into_parts();
@@ -206,14 +209,13 @@ impl Posted {
             let text = "the page's token is missing or not this phone's: load the page again, with cookies";
             Refused::new(StatusCode::FORBIDDEN, "page_token", text)
         };
-        caller.known_visit().ok_or_else(forged)?;
         let visit = caller.visit(&System).map_err(Refusal::from)?;
         let shown = fields.get("page_token").map(Digest::of);
         let expected = page_token(service, &visit.key, qr).map(|token| token.digest());
-        if shown.is_none() || shown != expected {
-            return Err(forged());
+        if visit.is_new || shown.is_none() || shown != expected {
+            return Ok(Err(page_or(service, &caller, forged(), Said::NoPage)));
         }
-        Ok(Self { caller, visit, fields })
+        Ok(Ok(Self { caller, visit, fields }))
     }
 
     /// The page after a step: by a redirect, so that going back or reloading posts nothing again.
@@ -235,12 +237,11 @@ impl Posted {
         let page = PhonePage {
             qr,
             page_token: page_token.as_ref().map(Token::expose).unwrap_or_default(),
-            said: Said::View(view),
             error: Some(&refusal),
             choices: choices(service, &self.caller, Some(view)),
-            languages: &self.caller.languages,
+            ..PhonePage::without_form(Said::View(view), service, &self.caller)
         };
-        counted_as(html(Refused::from(&refusal).status, page), error_of(&refusal))
+        counted_as(html(Refused::from(&refusal).status, &page), error_of(&refusal))
     }
 }
 
@@ -264,7 +265,10 @@ pub(super) async fn scan(
     request: Request,
 ) -> Result<Response, Refused> {
     let service = service(&public.context)?;
-    let posted = Posted::read(&public.context, service, &qr, request).await?;
+    let posted = match Posted::read(&public.context, service, &qr, request).await? {
+        Ok(posted) => posted,
+        Err(page) => return Ok(page),
+    };
     let phone = Phone { visit: posted.visit.key.digest(), origin: posted.caller.origin(), name: None };
     Ok(match service.logins.scan(&qr, phone, service.now()).await {
         Ok(view) => posted.done(service, &qr, view),
@@ -279,7 +283,10 @@ pub(super) async fn deny(
     request: Request,
 ) -> Result<Response, Refused> {
     let service = service(&public.context)?;
-    let posted = Posted::read(&public.context, service, &qr, request).await?;
+    let posted = match Posted::read(&public.context, service, &qr, request).await? {
+        Ok(posted) => posted,
+        Err(page) => return Ok(page),
+    };
     let visit = posted.visit.key.digest();
     let denied = service.logins.deny(&qr, &visit, Some(posted.caller.address), service.now()).await;
     Ok(match denied {
@@ -295,7 +302,10 @@ pub(super) async fn approve(
     request: Request,
 ) -> Result<Response, Refused> {
     let service = service(&public.context)?;
-    let posted = Posted::read(&public.context, service, &qr, request).await?;
+    let posted = match Posted::read(&public.context, service, &qr, request).await? {
+        Ok(posted) => posted,
+        Err(page) => return Ok(page),
+    };
     let visit = posted.visit.key.digest();
     let view = match service.logins.look(&qr, Some(&visit), posted.caller.address, service.now()).await {
         Ok(view) => view,
@@ -342,6 +352,30 @@ pub(super) async fn approve(
     }
 }
 
+/// `POST /s/{qr}/revoke`: "that was not me", before the result was fetched and for a day after.
+pub(super) async fn revoke(
+    State(public): State<Public>,
+    Path(qr): Path<String>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let context = &public.context;
+    let service = service(context)?;
+    let posted = match Posted::read(context, service, &qr, request).await? {
+        Ok(posted) => posted,
+        Err(page) => return Ok(page),
+    };
+    let visit = posted.visit.key.digest();
+    let revoked =
+        service.logins.revoke_by_owner(&qr, &visit, Some(posted.caller.address), service.now()).await;
+    Ok(match revoked {
+        Ok((attempt, view)) => {
+            super::token::end_session(context, &attempt);
+            posted.done(service, &qr, view)
+        }
+        Err(refusal) => posted.failed(service, &qr, refusal).await,
+    })
+}
+
 /// A person's page, or JSON for what is no browser, after a provider did not say who they are.
 pub(super) fn failed_page(
     service: &Service,
@@ -350,25 +384,13 @@ pub(super) fn failed_page(
     error: &ProviderError,
 ) -> Response {
     let refused = provider_failed(service, provider, error);
-    if caller.wants_json {
-        return refused.into_response();
-    }
     let said = match error {
         ProviderError::Forged(_) => FORGED,
         ProviderError::Unwelcome(text) => text,
         ProviderError::Stale => STALE,
         _ => UNAVAILABLE,
     };
-    let languages = &caller.languages;
-    let page = PhonePage {
-        qr: "",
-        page_token: "",
-        said: Said::Failed(said),
-        error: None,
-        choices: Vec::new(),
-        languages,
-    };
-    counted_as(html(refused.status, page), refused.error)
+    page_or(service, caller, refused, Said::Failed(said))
 }
 
 const FORGED: &str = "这个请求无法确认来源，请回到电脑重新扫码。This request cannot be trusted. Scan the code on the \
@@ -412,7 +434,11 @@ pub(super) fn provider_failed(service: &Service, provider: &str, error: &Provide
 }
 
 /// A phone's page after it came back from a provider.
-pub(super) fn returned_page(caller: &Caller, said: Result<&PhoneView, &Refusal>) -> Response {
+pub(super) fn returned_page(
+    service: &Service,
+    caller: &Caller,
+    said: Result<&PhoneView, &Refusal>,
+) -> Response {
     let (status, said, reason) = match said {
         Ok(view) => (StatusCode::OK, Said::View(view), None),
         Err(refusal) => {
@@ -422,9 +448,7 @@ pub(super) fn returned_page(caller: &Caller, said: Result<&PhoneView, &Refusal>)
             (status, Said::Refusal(refusal), Some(error_of(refusal)))
         }
     };
-    let languages = &caller.languages;
-    let page = PhonePage { qr: "", page_token: "", said, error: None, choices: Vec::new(), languages };
-    let response = html(status, page);
+    let response = html(status, &PhonePage::without_form(said, service, caller));
     match reason {
         Some(reason) => counted_as(response, reason),
         None => response,
@@ -432,15 +456,10 @@ pub(super) fn returned_page(caller: &Caller, said: Result<&PhoneView, &Refusal>)
 }
 
 /// `GET /s`
-pub(super) async fn form(State(public): State<Public>, headers: HeaderMap) -> Response {
-    let _ = public;
-    let languages =
-        headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    html(StatusCode::OK, typed_page(languages, None))
-}
-
-fn typed_page<'a>(languages: &'a str, error: Option<&'a TypedError>) -> PhonePage<'a> {
-    PhonePage { qr: "", page_token: "", said: Said::Form(error), error: None, choices: Vec::new(), languages }
+pub(super) async fn form(State(public): State<Public>, request: Request) -> Result<Response, Refused> {
+    let service = service(&public.context)?;
+    let caller = Caller::of(&public.context, &request)?;
+    Ok(html(StatusCode::OK, &PhonePage::without_form(Said::Form(None), service, &caller)))
 }
 
 /// `POST /s`
@@ -468,15 +487,10 @@ pub(super) async fn typed(State(public): State<Public>, request: Request) -> Res
     let mut response = if caller.wants_json {
         Refused::new(status, reason, error.to_string()).into_response()
     } else {
-        html(status, typed_page(&caller.languages, Some(&error)))
+        html(status, &PhonePage::without_form(Said::Form(Some(&error)), service, &caller))
     };
     if let Some(wait) = wait {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
     }
     Ok(counted_as(response, reason))
-}
-
-/// For messages: where a login that is over stands.
-pub(super) const fn over(state: LoginState) -> &'static str {
-    state.name()
 }

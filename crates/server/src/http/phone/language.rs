@@ -62,7 +62,8 @@ fn range(entry: &str) -> Option<(&str, u16)> {
 
 /// A weight such as `0.8` (RFC 9110 section 12.4.2).
 fn thousandths(text: &str) -> Option<u16> {
-    let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
+    let text = text.trim();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }

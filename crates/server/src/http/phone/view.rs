@@ -44,11 +44,6 @@ pub(crate) struct Asking<'a> {
 pub(crate) enum Step<'a> {
     /// The code was opened; nothing has happened yet.
     Scan,
-    /// Agreed, and now a provider has to say who this is.
-    Identify {
-        provider: &'a str,
-        url: &'a str,
-    },
     /// The question.
     Consent(Consent<'a>),
     /// Agreed, and the computer has to be told these digits first.
@@ -79,8 +74,8 @@ pub(crate) enum Step<'a> {
     NoCookie,
     /// Too many tries; so many seconds to wait.
     Busy(u64),
-    /// The provider did not say who this is.
-    Failed,
+    /// The provider did not say who this is, and why, when it is known.
+    Failed(Option<&'a str>),
     /// The form for a typed code, after a wrong one or not.
     TypeCode {
         wrong: bool,

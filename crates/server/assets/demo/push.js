@@ -6,6 +6,9 @@ const TEXTS = {
   en: {
     title: 'Doorbell demo',
     otherLanguage: '中文',
+    pages: 'Pages',
+    signInPage: 'Sign in',
+    pushPage: 'Push',
     connectHeading: '1. Wait as somebody',
     uid: 'uid',
     connect: 'Connect',
@@ -52,6 +55,9 @@ const TEXTS = {
   zh: {
     title: 'Doorbell 演示',
     otherLanguage: 'English',
+    pages: '页面',
+    signInPage: '扫码登录',
+    pushPage: '推送',
     connectHeading: '1. 以某个 uid 等待',
     uid: 'uid',
     connect: '连接',
@@ -106,40 +112,11 @@ const MOST_MESSAGES = 100;
 const byId = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 
-// --- Language ---------------------------------------------------------------------------------
-
-let language = query.get('lang') ?? remembered() ?? navigator.language;
-language = language.toLowerCase().startsWith('zh') ? 'zh' : 'en';
-
-function remembered() {
-  try { return localStorage.getItem('doorbell-demo-language'); } catch { return null; }
-}
-
-function setLanguage(next) {
-  language = next;
-  const texts = TEXTS[language];
-  document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
-  document.title = texts.title;
-  for (const element of document.querySelectorAll('[data-text]')) {
-    element.textContent = texts[element.dataset.text];
-  }
-  const toggle = byId('language');
-  toggle.textContent = texts.otherLanguage;
-  toggle.lang = language === 'zh' ? 'en' : 'zh-CN';
-  showStatus();
-  showPushResult();
-  byId('copied').textContent = '';
-}
-
-byId('language').addEventListener('click', () => {
-  setLanguage(language === 'zh' ? 'en' : 'zh');
-  try { localStorage.setItem('doorbell-demo-language', language); } catch { /* private window */ }
-});
-
 // --- The connection ---------------------------------------------------------------------------
 
 let socket = null;
 let retry = null;
+let credentials = null;
 let attempt = 0;
 let status = { state: 'idle' };
 
@@ -149,7 +126,7 @@ function setStatus(next) {
 }
 
 function showStatus() {
-  const texts = TEXTS[language];
+  const texts = TEXTS[Language.current];
   const why = 'code' in status ? (texts.codes[status.code] ?? texts.closeCode(status.code)) : '';
   const words = {
     idle: () => texts.idle(),
@@ -168,16 +145,33 @@ function comesBack(code) {
   return code === 1001 || code === 1006 || (code >= 1011 && code <= 1014) || (code >= 3000 && code < 3500);
 }
 
-function connect(uid) {
+// What the first message says: the uid itself or, where tokens are asked for, a token for it.
+async function credentialOf(uid) {
+  await known;
+  if (addresses.identity !== 'token') return uid;
+  const response = await fetch('/demo/token', {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ uid }),
+  });
+  if (!response.ok) return uid;
+  return (await response.json()).token;
+}
+
+async function connect(uid) {
   hangUp();
   setStatus({ state: 'connecting', uid });
+  const turn = credentials = {};
+  let credential = uid;
+  try { credential = await credentialOf(uid); } catch { /* the connection will say that the server is gone */ }
+  if (credentials !== turn) return;
   const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
   const current = new WebSocket(`${scheme}://${location.host}/`);
   let openedAt = null;
   socket = current;
   current.addEventListener('open', () => {
     openedAt = performance.now();
-    current.send(uid);
+    current.send(credential);
     if (socket === current) setStatus({ state: 'connected', uid });
   });
   current.addEventListener('message', (event) => {
@@ -203,6 +197,7 @@ function reconnectLater(uid, code) {
 
 function hangUp() {
   clearTimeout(retry);
+  credentials = null;
   const last = socket;
   socket = null;
   last?.close(1000);
@@ -236,7 +231,7 @@ function showMessage(text) {
   const when = document.createElement('time');
   const now = new Date();
   when.dateTime = now.toISOString();
-  when.textContent = now.toLocaleTimeString(language === 'zh' ? 'zh-CN' : 'en');
+  when.textContent = now.toLocaleTimeString(Language.current === 'zh' ? 'zh-CN' : 'en');
   const body = document.createElement('pre');
   body.textContent = pretty(text);
   body.dataset.raw = text;
@@ -254,7 +249,7 @@ let pushResult = null;
 function showPushResult() {
   const line = byId('push-result');
   if (pushResult === null) return;
-  const texts = TEXTS[language];
+  const texts = TEXTS[Language.current];
   line.dataset.outcome = pushResult.outcome;
   line.textContent = {
     heard: () => texts.heard(pushResult.answer),
@@ -291,7 +286,9 @@ byId('push').addEventListener('submit', async (event) => {
 
 // --- The commands -----------------------------------------------------------------------------
 
+let known = null;
 let addresses = {
+  identity: 'open',
   text: '127.0.0.1:10002',
   api: '127.0.0.1:10003',
   push_command: 'doorbell push',
@@ -355,7 +352,7 @@ for (const button of document.querySelectorAll('.copy')) {
   button.addEventListener('click', async () => {
     const source = byId(button.dataset.copies);
     const done = await copy(source.textContent);
-    byId('copied').textContent = TEXTS[language][done ? 'copied' : 'notCopied'];
+    byId('copied').textContent = TEXTS[Language.current][done ? 'copied' : 'notCopied'];
     if (!done) getSelection().selectAllChildren(source);
   });
 }
@@ -369,5 +366,9 @@ if (query.get('uid')) {
   byId('uid').value = query.get('uid');
   byId('push-uid').value = query.get('uid');
 }
-setLanguage(language);
-learnAddresses();
+Language.start(TEXTS, () => {
+  showStatus();
+  showPushResult();
+  byId('copied').textContent = '';
+});
+known = learnAddresses();
