@@ -366,6 +366,41 @@ final class Client
         return Members::parse($this->call('POST', $path, $members))->int('closed');
     }
 
+    /**
+     * Fetches the result of a login.
+     *
+     * @internal use {@see Login}
+     *
+     * @param array<string, string> $members
+     *
+     * @throws Exception\DoorbellException
+     */
+    public function redeem(#[\SensitiveParameter] array $members): LoginResult
+    {
+        // A second attempt would find it fetched, and end what came of it.
+        $response = $this->transport->send('POST', '/v1/redeem', Json::encode($members), false, $this->timeout);
+
+        return $response->isSuccess()
+            ? LoginResult::read(Members::parse($response->body))
+            : throw Login::refusal($response);
+    }
+
+    /**
+     * Ends what came of a login.
+     *
+     * @internal use {@see Login}
+     *
+     * @throws Exception\DoorbellException
+     */
+    public function revokeLogin(string $login): void
+    {
+        $path = '/v1/logins/' . rawurlencode($login) . '/session';
+        $response = $this->transport->send('DELETE', $path, null, true, $this->timeout);
+        if (!$response->isSuccess()) {
+            throw Login::refusal($response);
+        }
+    }
+
     private function membership(string $method, string|int $group, string|int $uid): bool
     {
         $path = sprintf('/v1/groups/%s/members/%s', rawurlencode(Uid::group($group)), rawurlencode(Uid::check($uid)));

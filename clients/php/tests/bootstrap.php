@@ -4,14 +4,11 @@ declare(strict_types=1);
 
 // Works without `composer install`: the package needs nothing but itself.
 spl_autoload_register(static function (string $class): void {
-    foreach (['Doorbell\\Tests\\' => __DIR__ . '/', 'Doorbell\\' => dirname(__DIR__) . '/src/'] as $prefix => $folder) {
-        if (str_starts_with($class, $prefix)) {
-            $file = $folder . strtr(substr($class, strlen($prefix)), '\\', '/') . '.php';
-            if (is_file($file)) {
-                require $file;
-            }
-
-            return;
+    if (str_starts_with($class, 'Doorbell\\Tests\\')) {
+        $file = __DIR__ . '/' . strtr(substr($class, 15), '\\', '/') . '.php';
+        if (is_file($file)) {
+            require $file;
         }
     }
 });
+require dirname(__DIR__) . '/autoload.php';

@@ -30,9 +30,35 @@ final class HttpResponse
      */
     public function problem(): array
     {
-        $problem = json_decode($this->body, true, 16);
-        $text = static function (string $name) use ($problem): ?string {
-            $value = \is_array($problem) ? ($problem[$name] ?? null) : null;
+        $text = $this->texts();
+
+        return ['type' => $text('type'), 'detail' => $text('detail')];
+    }
+
+    /**
+     * The stable word for what is wrong with a login, and what was said of it: OAuth's error (RFC 6749 section 5.2) on the
+     * public listener, the problem's type on the API's.
+     *
+     * @return array{reason: string|null, said: string|null}
+     */
+    public function loginError(): array
+    {
+        $text = $this->texts();
+        $type = $text('type');
+
+        return [
+            'reason' => $text('error') ?? ($type === null ? null : preg_replace('/^urn:doorbell:/', '', $type)),
+            'said' => $text('error_description') ?? $text('detail'),
+        ];
+    }
+
+    /** @return \Closure(string): ?string */
+    private function texts(): \Closure
+    {
+        $members = json_decode($this->body, true, 16);
+
+        return static function (string $name) use ($members): ?string {
+            $value = \is_array($members) ? ($members[$name] ?? null) : null;
             if (!\is_string($value)) {
                 return null;
             }
@@ -40,7 +66,5 @@ final class HttpResponse
             // Goes into messages and from there into logs: one line, not endless.
             return substr((string) preg_replace('/[\x00-\x1f\x7f]+/', ' ', $value), 0, 500);
         };
-
-        return ['type' => $text('type'), 'detail' => $text('detail')];
     }
 }

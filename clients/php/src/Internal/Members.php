@@ -71,6 +71,11 @@ final class Members
         return $value === null || \is_int($value) ? $value : throw self::wrong("`$name` is no integer");
     }
 
+    public function object(string $name): self
+    {
+        return self::of($this->members[$name] ?? null);
+    }
+
     /**
      * @return list<self>
      */

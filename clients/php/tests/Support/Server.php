@@ -33,8 +33,9 @@ final class Server
 
     /**
      * @param array<string, string> $settings environment variables such as DOORBELL_TEXT_KEY
+     * @param string|null $config the text of a configuration file
      */
-    public static function start(string $identity = 'open', array $settings = []): self
+    public static function start(string $identity = 'open', array $settings = [], ?string $config = null): self
     {
         $data = sys_get_temp_dir() . '/doorbell-php-' . bin2hex(random_bytes(8));
         mkdir($data, 0700);
@@ -45,6 +46,10 @@ final class Server
             \ARRAY_FILTER_USE_KEY,
         );
         $command = [self::binary(), 'serve', '--identity', $identity, '--data-dir', $data];
+        if ($config !== null) {
+            file_put_contents("$data/doorbell.toml", $config);
+            array_push($command, '--config', "$data/doorbell.toml");
+        }
         foreach (['public', 'text', 'api'] as $listener) {
             array_push($command, "--$listener", '127.0.0.1:0');
         }
