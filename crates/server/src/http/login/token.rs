@@ -184,7 +184,13 @@ pub(super) fn not_redeemed(context: &Context, service: &Service, error: &RedeemE
 pub(super) fn end_session(context: &Context, attempt: &Attempt) -> usize {
     let Some(session) = &attempt.session else { return 0 };
     let Ok(uid) = Uid::new(&session.uid) else { return 0 };
-    match context.revoke(&uid, Revoke::Token(&attempt.id.to_string())) {
+    let id = attempt.id.to_string();
+    let what = match context.policy.load().identity {
+        // No token says which connections those are: all of the uid's.
+        policy::Identity::Open => Revoke::Now,
+        policy::Identity::Token(_) => Revoke::Token(&id),
+    };
+    match context.revoke(&uid, what) {
         Ok((_, closed)) => closed,
         Err(error) => {
             tracing::error!(login = %attempt.id, %error, "failed to end what came of a login");
