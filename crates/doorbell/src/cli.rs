@@ -160,7 +160,8 @@ impl ServeArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(
     after_help = "Examples:\n  doorbell demo           everything on this machine: the phone's page opens in a window\n  \
-    doorbell demo --lan     sign in with a real phone in the same network"
+    doorbell demo --lan     sign in with a real phone in the same network\n  \
+    doorbell demo --wechat  sign in with WeChat, of which a stand-in is started"
 )]
 pub struct DemoArgs {
     /// The flags of `serve`.
@@ -169,6 +170,9 @@ pub struct DemoArgs {
     /// Listen on this machine's address in its network, so that a real phone can scan. Pushing stays for this machine
     #[arg(long)]
     pub lan: bool,
+    /// Sign in with WeChat, of which a stand-in is started; needs `cargo build -p doorbell-wechat-standin`
+    #[arg(long, conflicts_with = "lan")]
+    pub wechat: bool,
 }
 
 /// How a command finds the running server and a key for it.

@@ -11,6 +11,7 @@ use doorbell_server::Addresses;
 use doorbell_server::settings::{Demo, LoginClient, ProviderSettings, Settings};
 use fast_qr::{ECL, QRBuilder, QRCode};
 
+use super::demo_wechat::WeChat;
 use super::print;
 use super::running::{self, Unread};
 use crate::cli::{DemoArgs, ServeArgs};
@@ -33,7 +34,7 @@ const SITE: &str = "demo";
 const QUIET_ZONE: usize = 4;
 
 pub(crate) fn run(args: &DemoArgs, program: &str, environment: &Environment) -> Result<ExitCode, Failure> {
-    let DemoArgs { serve: args, lan } = args;
+    let DemoArgs { serve: args, lan, wechat } = args;
     let mut presets = Overrides::default();
     // Open identity is for this machine alone: in a network, anyone could be anyone.
     presets.set("public.identity", "demo", if *lan { "token" } else { "open" });
@@ -75,21 +76,22 @@ pub(crate) fn run(args: &DemoArgs, program: &str, environment: &Environment) -> 
         key_file: std::path::absolute(&key_file).unwrap_or(key_file).display().to_string(),
         lan: *lan,
     };
+    let wechat = wechat.then(WeChat::start).transpose().map_err(Failure::Usage)?;
     let complete = |config: &Config| {
         let mut settings = data_dir.complete(config)?;
         settings.demo = Some(demo.clone());
-        add_site(&mut settings);
+        add_site(&mut settings, wechat.as_ref());
         anyhow::Ok(settings)
     };
     let settings = complete(&config)?;
     let reread = || complete(&load(&sources).map_err(Unread::Wrong)?).map_err(Unread::NoKey);
     running::serve(settings, &reread, |addresses| {
-        print(&introduction(addresses, &demo, config.settings.text.key.is_none()));
+        print(&introduction(addresses, &demo, config.settings.text.key.is_none(), wechat.as_ref()));
     })
 }
 
 /// The site that the demonstration is, and the provider whose people are whom they say; both unless configured.
-fn add_site(settings: &mut Settings) {
+fn add_site(settings: &mut Settings, wechat: Option<&WeChat>) {
     let clients = &mut settings.login.rules.clients;
     if clients.iter().all(|client| client.id != SITE) {
         let mut site = LoginClient::new(SITE, "Doorbell demo");
@@ -97,11 +99,12 @@ fn add_site(settings: &mut Settings) {
         clients.push(site);
     }
     if settings.providers.iter().all(|provider| provider.name != SITE) {
-        let provider = ProviderSettings {
+        let believing = || ProviderSettings {
             name: SITE.to_owned(),
             kind: "demo".to_owned(),
             ..ProviderSettings::default()
         };
+        let provider = wechat.map_or_else(believing, |wechat| wechat.provider(SITE));
         settings.providers.push(provider);
     }
 }
@@ -150,7 +153,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// The URL, its QR code, and three ways to ring the page.
-fn introduction(addresses: &Addresses, demo: &Demo, text_is_open: bool) -> String {
+fn introduction(addresses: &Addresses, demo: &Demo, text_is_open: bool, wechat: Option<&WeChat>) -> String {
     let Addresses { public, text, api } = addresses;
     let url = format!("http://{public}/");
     let mut page = format!("\n  Sign in by a scan:  {url}\n\n");
@@ -163,6 +166,13 @@ fn introduction(addresses: &Addresses, demo: &Demo, text_is_open: bool) -> Strin
     } else {
         "\n  The page opens the phone's page in a window. To scan with a real phone: doorbell demo --lan\n"
     });
+    if let Some(wechat) = wechat {
+        let phone = wechat.phone();
+        let _ = write!(
+            page,
+            "\n  With WeChat: agree in that window, then allow it as WeChat would ask. Its phone, to be someone else: {phone}\n"
+        );
+    }
     let _ = writeln!(
         page,
         "\n  Push to a page:  {url}push\n\n  Connect there as uid1, then ring it from another terminal:\n"
@@ -239,7 +249,7 @@ mod tests {
             key_file: "/data dir/api.key".into(),
             lan: false,
         };
-        let page = introduction(&addresses, &demo, true);
+        let page = introduction(&addresses, &demo, true, None);
         for part in [
             "http://127.0.0.1:1/",
             "http://127.0.0.1:1/push",
@@ -251,8 +261,8 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}\n{page}");
         }
-        assert!(!introduction(&addresses, &demo, false).contains("php"));
-        let everyone = introduction(&addresses, &Demo { lan: true, ..demo }, true);
+        assert!(!introduction(&addresses, &demo, false, None).contains("php"));
+        let everyone = introduction(&addresses, &Demo { lan: true, ..demo }, true, None);
         assert!(everyone.contains("Everyone in the network"), "{everyone}");
     }
 

@@ -5,6 +5,7 @@ mod bench;
 mod broadcast;
 mod check_config;
 mod demo;
+mod demo_wechat;
 mod echo;
 mod push;
 mod running;

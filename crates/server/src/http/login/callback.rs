@@ -81,10 +81,22 @@ pub(super) async fn callback(
             {
                 return Ok(see_other(&address));
             }
+            // The login's own page goes on with it: it follows the login, and its forms know where they belong.
+            if !returned.is_computer
+                && let Some(address) = own_page(service, said.as_ref()).await
+            {
+                return Ok(see_other(&address));
+            }
             Ok(returned_page(service, &caller, said.as_ref()))
         }
         Err(error) => Ok(failed_page(service, &caller, provider.name(), &error)),
     }
+}
+
+/// The page of a login that a phone is back from a provider with.
+async fn own_page(service: &Service, said: Result<&PhoneView, &Refusal>) -> Option<String> {
+    let attempt = service.logins.inspect(said.ok()?.login).await.ok()??;
+    Some(format!("/s/{}", service.logins.keys().qr(attempt.id, attempt.rotation).expose()))
 }
 
 /// Where the computer goes on from a provider's page: to the site's registered address, with the one-time code or with why

@@ -111,7 +111,8 @@ pub(super) fn render(page: &PhonePage<'_>) -> Response {
             return shown.response();
         }
     };
-    shown.version = Some(view.version);
+    // A page that leads nowhere has nothing to look at again.
+    shown.version = (!page.qr.is_empty()).then_some(view.version);
     shown.site = view.client.as_ref().map(|client| Site {
         name: &client.name,
         // Anything else would be loaded from elsewhere.

@@ -195,8 +195,8 @@ static ENGLISH: Texts = Texts {
         body: "This site wants phone and computer in the same network. Connect both to the same Wi-Fi, and scan a new code.",
     },
     own_app: Notice {
-        title: "Scan this with the site's own app",
-        body: "Open the app of this site on your phone, and scan the code from there.",
+        title: "Scan this with another app",
+        body: "Open the app that this site names, such as its own or WeChat, and scan the code from there.",
     },
     no_cookie: Notice {
         title: "Open the code again",
@@ -272,7 +272,8 @@ static CHINESE: Texts = Texts {
         body: "这个网站要求手机和电脑在同一个网络。请连接同一个 Wi-Fi，再扫描新的二维码。",
     },
     own_app: Notice {
-        title: "请用网站自己的应用扫描", body: "在手机上打开这个网站的应用，用它扫描二维码。"
+        title: "请用其他应用扫描",
+        body: "请打开网站指明的应用（网站自己的应用或微信），用它扫描二维码。",
     },
     no_cookie: Notice {
         title: "请重新打开",
