@@ -16,7 +16,7 @@ use crate::tally::Tally;
 use crate::target::{Protocol, Subscribe, UID};
 
 /// The sample key of RFC 6455 section 1.3 and its answer, so that no hash is needed here or in the floor.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Source addresses 127.0.0.2 and up: each has a port range of its own.
@@ -69,14 +69,10 @@ impl Client {
         receive_buffer: Option<usize>,
     ) -> io::Result<Self> {
         let server = subscribe.endpoint.address;
-        let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Transport::TCP))?;
+        let socket = source_socket(server, index)?;
         socket.set_nonblocking(true)?;
         if let Some(bytes) = receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
-        }
-        if server.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
-            let last = u8::try_from(2 + index % SOURCES).unwrap_or(2);
-            socket.bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, last], 0))))?;
         }
         match socket.connect(&SockAddr::from(server)) {
             Err(e) if e.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
@@ -287,9 +283,19 @@ impl Client {
     }
 }
 
+/// A socket for a connection to `server`, from the source address that belongs to `index` where that is loopback.
+pub(crate) fn source_socket(server: SocketAddr, index: usize) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Transport::TCP))?;
+    if server.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        let last = u8::try_from(2 + index % SOURCES).unwrap_or(2);
+        socket.bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, last], 0))))?;
+    }
+    Ok(socket)
+}
+
 /// A client's frame, masked as RFC 6455 section 5.3 demands. A token is longer than 125 bytes, and nothing here than
 /// 64 KiB.
-fn masked_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn masked_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = vec![first];
     match u8::try_from(payload.len()) {
@@ -305,7 +311,7 @@ fn masked_frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Opcode, payload and whole length of the first frame, or `None` when it is not complete yet.
-fn server_frame(bytes: &[u8]) -> io::Result<Option<(u8, &[u8], usize)>> {
+pub(crate) fn server_frame(bytes: &[u8]) -> io::Result<Option<(u8, &[u8], usize)>> {
     let [first, second, rest @ ..] = bytes else { return Ok(None) };
     if first & 0xf0 != 0x80 || second & 0x80 != 0 {
         return Err(io::Error::other("not a whole unmasked frame without extensions"));

@@ -21,7 +21,12 @@ impl HttpClient {
             .with_context(|| format!("failed to connect to {}", endpoint.host))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self::over(stream))
+    }
+
+    /// Speaks over a connection that is there.
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        Self { stream: BufReader::new(stream) }
     }
 
     /// Sends bytes that are whole requests.
@@ -102,11 +107,26 @@ impl ApiClient {
         Ok(Self { client, api: api.clone() })
     }
 
-    fn post(&mut self, path: &str, body: &[u8]) -> anyhow::Result<serde_json::Value> {
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> anyhow::Result<serde_json::Value> {
+        self.send_post(path, body)?;
+        self.answer_to(path)
+    }
+
+    /// Sends a POST; [`Self::answer_to`] or [`Self::status`] has to follow.
+    pub(crate) fn send_post(&mut self, path: &str, body: &[u8]) -> anyhow::Result<()> {
         let mut request = Vec::new();
         let key = format!("Authorization: Bearer {}\r\n", self.api.key);
         append_post(&mut request, &Endpoint::at(self.api.address, path), "", &key, body);
-        self.client.send(&request)?;
+        self.client.send(&request)
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&mut self) -> anyhow::Result<u16> {
+        Ok(self.client.answer()?.0)
+    }
+
+    /// The answer, which has to be a success.
+    pub(crate) fn answer_to(&mut self, path: &str) -> anyhow::Result<serde_json::Value> {
         let (status, body) = self.client.answer()?;
         if status != 200 {
             bail!("{path}: {status}: {}", String::from_utf8_lossy(&body));

@@ -25,13 +25,26 @@ pub struct ServerCommand {
     pub program: PathBuf,
     /// Everything but the data directory.
     pub args: Vec<OsString>,
+    /// The client for which people can log in; none has no logins.
+    pub login_client: Option<&'static str>,
 }
 
 impl ServerCommand {
     /// `program serve` with open identity and every listener on a free loopback port.
     pub fn doorbell(program: impl Into<PathBuf>) -> Self {
         let args = "serve --identity open --public 127.0.0.1:0 --text 127.0.0.1:0 --api 127.0.0.1:0";
-        Self { program: program.into(), args: args.split(' ').map(OsString::from).collect() }
+        Self {
+            program: program.into(),
+            args: args.split(' ').map(OsString::from).collect(),
+            login_client: None,
+        }
+    }
+
+    /// With logins that wait for a scan for an hour, so that none expires while it is measured. Loopback is exempt from
+    /// the limits that count by address.
+    #[must_use]
+    pub fn with_logins(self) -> Self {
+        Self { login_client: Some("bench"), ..self }
     }
 }
 
@@ -61,7 +74,16 @@ impl Server {
         let data_dir = dir.path().join("data");
         fs::create_dir(&data_dir)?;
         let log = dir.path().join("stderr");
-        let mut child = Command::new(&command.program)
+        let mut server = Command::new(&command.program);
+        if let Some(client) = command.login_client {
+            let config = dir.path().join("doorbell.toml");
+            let text = format!(
+                "[login]\ncreated_ttl = \"1h\"\n\n[[login.clients]]\nid = \"{client}\"\nname = \"{client}\"\n"
+            );
+            fs::write(&config, text)?;
+            server.env("DOORBELL_CONFIG", &config);
+        }
+        let mut child = server
             .args(&command.args)
             .arg("--data-dir")
             .arg(&data_dir)

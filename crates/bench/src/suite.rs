@@ -15,6 +15,7 @@ use crate::clock::{monotonic_us, wait, wait_until};
 use crate::fleet::{Fleet, FleetOptions, Latency};
 use crate::histogram::Histogram;
 use crate::http::Broadcaster;
+use crate::login::{LoginPlan, logins};
 use crate::outcome::Outcome;
 use crate::payload::{self, EVERYONE};
 use crate::push::{Numbering, Pace, PushOutcome, PushPlan, push};
@@ -36,12 +37,14 @@ pub enum Scenario {
     Churn,
     /// Pushes and new connections while broadcasts run and some clients do not read.
     Fairness,
+    /// Logins from the QR code to the result, beside many that wait.
+    Login,
 }
 
 impl Scenario {
     /// All of them, in the order in which a run makes sense of them.
-    pub const ALL: [Self; 6] =
-        [Self::Idle, Self::Push, Self::FanOut, Self::Fairness, Self::Storm, Self::Churn];
+    pub const ALL: [Self; 7] =
+        [Self::Idle, Self::Push, Self::FanOut, Self::Fairness, Self::Storm, Self::Churn, Self::Login];
 
     /// Its name on a command line.
     pub fn name(self) -> &'static str {
@@ -52,6 +55,7 @@ impl Scenario {
             Self::Storm => "storm",
             Self::Churn => "churn",
             Self::Fairness => "fairness",
+            Self::Login => "login",
         }
     }
 }
@@ -77,7 +81,11 @@ pub struct SuiteOptions {
     pub broadcasts: u64,
     /// New clients a second under churn.
     pub churn_rate: u32,
-    /// How long churn and each half of fairness last.
+    /// Logins that wait while others are taken through.
+    pub logins: usize,
+    /// Logins a second that are taken through.
+    pub login_rate: u32,
+    /// How long churn, logins and each half of fairness last.
     pub duration: Duration,
     /// Clients that do not read while fairness is measured.
     pub slow_readers: usize,
@@ -114,6 +122,7 @@ pub fn run_suite(
             Scenario::Storm => stage.storm(&mut outcome),
             Scenario::Churn => stage.churn(&mut outcome),
             Scenario::Fairness => stage.fairness(&mut outcome),
+            Scenario::Login => stage.login(&mut outcome),
         }
         .with_context(|| scenario.name())?;
         sound &= outcome.is_sound();
@@ -274,6 +283,17 @@ impl<'a> Stage<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The fleet makes room: logins have pages of their own.
+    fn login(&mut self, outcome: &mut Outcome) -> anyhow::Result<()> {
+        self.fleet.close()?;
+        self.open = 0;
+        self.target.settle()?;
+        let way = self.target.logins.as_ref().context("this target has no logins")?;
+        let SuiteOptions { logins: waiting, login_rate: rate, duration, .. } = *self.options;
+        let plan = LoginPlan { waiting, rate, duration };
+        logins(&self.target.subscribe.endpoint, way, &self.target.pids, &plan, outcome)
     }
 
     /// Pushes at a steady pace and a new connection every few milliseconds, first by themselves, then while broadcasts

@@ -175,6 +175,15 @@ pub struct Api {
     pub key: String,
 }
 
+/// How logins are begun, scanned and fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logins {
+    /// Where a site's own app scans and agrees, and its backend fetches results.
+    pub api: Api,
+    /// A client of `[[login.clients]]` without a secret and without number match.
+    pub client_id: String,
+}
+
 /// See the module's header. A server that was started for it ends with it.
 #[derive(Debug)]
 pub struct Target {
@@ -186,6 +195,8 @@ pub struct Target {
     pub publish_to_all: Option<PublishToAll>,
     /// Mints a token for each client; without it a client's credential is its uid.
     pub tokens: Option<Api>,
+    /// How logins are made; without it they cannot be measured.
+    pub logins: Option<Logins>,
     /// The processes whose CPU time and memory are the server's; none when they are not here.
     pub pids: Vec<u32>,
     /// Kept: it ends when dropped.
@@ -203,8 +214,9 @@ impl Target {
         Ok(Self {
             subscribe: Subscribe::to_doorbell(protocol, server.public),
             publish: Some(Publish::Text(server.text)),
-            publish_to_all: Some(PublishToAll::Api(api)),
+            publish_to_all: Some(PublishToAll::Api(api.clone())),
             tokens: None,
+            logins: command.login_client.map(|client_id| Logins { api, client_id: client_id.to_owned() }),
             pids: vec![server.pid()],
             _server: Some(server),
         })
@@ -212,7 +224,15 @@ impl Target {
 
     /// A server that somebody else has started, of which only this is known.
     pub fn new(subscribe: Subscribe) -> Self {
-        Self { subscribe, publish: None, publish_to_all: None, tokens: None, pids: Vec::new(), _server: None }
+        Self {
+            subscribe,
+            publish: None,
+            publish_to_all: None,
+            tokens: None,
+            logins: None,
+            pids: Vec::new(),
+            _server: None,
+        }
     }
 
     /// With a way to push.

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use doorbell_bench::{Server, ServerCommand};
 use serde_json::Value;
 
 /// Runs `doorbell bench` with `--json`; its exit code and an object for each scenario.
@@ -31,16 +32,22 @@ fn every_dialect_delivers_everything_in_every_scenario() {
     for dialect in ["plain", "v1", "sse"] {
         let (code, outcomes) = bench(&format!(
             "--dialect {dialect} -n 60 --processes 2 --pushes 1200 --broadcasts 3 --churn-rate 100 --duration 1s \
-             --slow-readers 2"
+             --slow-readers 2 --logins 40 --login-rate 50"
         ));
         assert_eq!(code, 0, "{dialect}: {outcomes:?}");
         let names: Vec<_> =
             outcomes.iter().map(|outcome| outcome["scenario"].as_str().expect("a name")).collect();
-        assert_eq!(names, ["idle", "push", "fan-out", "fairness", "storm", "churn"], "{dialect}");
+        assert_eq!(names, ["idle", "push", "fan-out", "fairness", "storm", "churn", "login"], "{dialect}");
         assert_eq!(figure(&outcomes[1], "pushes delivered"), 1200.0, "{dialect}");
         assert_eq!(figure(&outcomes[2], "deliveries delivered"), 180.0, "{dialect}");
         assert_eq!(figure(&outcomes[4], "pushes afterwards delivered"), 60.0, "{dialect}");
         assert!(figure(&outcomes[5], "clients that came, heard and went") > 0.0, "{dialect}");
+        let login = &outcomes[6];
+        for step in ["begun", "scanned", "approved", "told to their own page", "redeemed"] {
+            assert_eq!(figure(login, &format!("logins {step}")), 50.0, "{dialect}: {step}");
+        }
+        assert_eq!(figure(login, "logins asked for again and refused"), 5.0, "{dialect}");
+        assert_eq!(figure(login, "waiting logins alive at the end"), 40.0, "{dialect}");
     }
 }
 
@@ -61,6 +68,30 @@ fn a_server_that_delivers_all_by_url_passes_and_one_that_loses_doubles_or_mixes_
             assert_eq!(figure(&outcomes[0], name), 1.0, "{fault:?}: {outcomes:?}");
         }
     }
+}
+
+#[test]
+fn logins_that_end_while_they_should_wait_are_noticed_at_a_server_that_runs_already() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("doorbell.toml");
+    let text = "[login]\ncreated_ttl = \"1s\"\n\n[[login.clients]]\nid = \"shop\"\nname = \"Shop\"\n";
+    std::fs::write(&config, text).expect("a file");
+    let mut command = ServerCommand::doorbell(env!("CARGO_BIN_EXE_doorbell"));
+    command.args.extend(["--config".into(), config.into()]);
+    let server = Server::start(&command).expect("starts");
+    let key = dir.path().join("key");
+    std::fs::write(&key, &server.api_key).expect("a file");
+    let (code, outcomes) = bench(&format!(
+        "login --logins 20 --login-rate 20 --duration 3s --login-client shop --public {} --api {} --key-file {}",
+        server.public,
+        server.api,
+        key.display()
+    ));
+    assert_eq!(code, 1, "{outcomes:?}");
+    assert_eq!(figure(&outcomes[0], "logins redeemed"), 60.0, "{outcomes:?}");
+    assert_eq!(figure(&outcomes[0], "waiting logins lost"), 20.0, "{outcomes:?}");
+    assert_eq!(outcomes[0]["failures"], serde_json::json!(["login: waiting logins lost: 20"]));
+    assert_eq!(bench(&format!("login --public {}", server.public)).0, 64, "no client, no API");
 }
 
 #[test]

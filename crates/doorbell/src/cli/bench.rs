@@ -23,6 +23,8 @@ pub enum BenchScenario {
     Storm,
     /// Clients come, hear one message each, and go
     Churn,
+    /// Logins from the QR code to the result, beside many that wait to be scanned
+    Login,
 }
 
 /// How clients and server speak.
@@ -43,6 +45,10 @@ Without --public, --subscribe or --server it starts a server of its own on loopb
 many addresses of 127.0.0.0/8, so that more than one port range is theirs.
 
 Every message names its uid and carries a number: what is lost, doubled, out of order or at the wrong uid is counted.
+Logins at a running Doorbell need a client of [[login.clients]] without a secret and without number_match. What waits must
+not expire (login.created_ttl) and find room (login.attempts); from an address outside limits.exempt also
+login.attempts_per_ip, limits.connections_per_ip and limits.accept_rate have to allow it.
+
 Exit codes: 0 everything arrived, 1 something did not or failed, 64 usage error.
 
 Examples:
@@ -50,6 +56,7 @@ Examples:
   doorbell bench idle push -n 19000                two scenarios
   doorbell bench push --dialect sse --rate 2000    a steady pace over server-sent events
   doorbell bench storm -n 10000 --public 127.0.0.1:19999 --text 127.0.0.1:10002 --pid 4711
+  doorbell bench login --public 127.0.0.1:19999 --api 127.0.0.1:10003 --key-file api.key --login-client shop
   doorbell bench push --subscribe ws://127.0.0.1:8080/sub/{uid} --publish http://127.0.0.1:8080/pub/{uid} --pid 42,43")]
 pub struct BenchArgs {
     /// What to measure; all that the target can do when none is named
@@ -85,7 +92,16 @@ pub struct BenchArgs {
     /// New clients a second under churn
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub churn_rate: u32,
-    /// How long churn and fairness last
+    /// Logins that wait to be scanned, under login
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub logins: usize,
+    /// Logins a second that are taken from the QR code to the result
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub login_rate: u32,
+    /// The client for whose site people log in at a running Doorbell
+    #[arg(long, value_name = "ID", requires = "api")]
+    pub login_client: Option<String>,
+    /// How long churn, fairness and logins last
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub duration: Duration,
     /// Clients that do not read, under fairness

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 use doorbell_bench::{
-    Api, ChildCommand, ChildKind, Pace, Protocol, Publish, PublishToAll, Scenario, ServerCommand, Subscribe,
-    SuiteOptions, Target, run_suite,
+    Api, ChildCommand, ChildKind, Logins, Pace, Protocol, Publish, PublishToAll, Scenario, ServerCommand,
+    Subscribe, SuiteOptions, Target, run_suite,
 };
 
 use super::print;
@@ -33,6 +33,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
         pace: args.rate.map_or(Pace::Pipelined(window), Pace::PerSecond),
         broadcasts: args.broadcasts,
         churn_rate: args.churn_rate,
+        logins: args.logins,
+        login_rate: args.login_rate,
         duration: args.duration,
         slow_readers: args.slow_readers,
     };
@@ -83,6 +85,8 @@ fn target(args: &BenchArgs) -> Result<Target, Failure> {
         let mut target = Target::new(Subscribe::to_doorbell(protocol, public))
             .publishing(args.text.map(Publish::Text))
             .publishing_to_all(api.clone().map(PublishToAll::Api));
+        target.logins =
+            api.clone().zip(args.login_client.clone()).map(|(api, client_id)| Logins { api, client_id });
         target.tokens = api.filter(|_| args.tokens);
         target
     } else {
@@ -90,7 +94,7 @@ fn target(args: &BenchArgs) -> Result<Target, Failure> {
             Some(program) => program.clone(),
             None => std::env::current_exe().context("cannot find the own program")?,
         };
-        return Ok(Target::start(&ServerCommand::doorbell(program), protocol)?);
+        return Ok(Target::start(&ServerCommand::doorbell(program).with_logins(), protocol)?);
     };
     target.pids.clone_from(&args.pid);
     Ok(target)
@@ -103,6 +107,7 @@ fn scenarios(args: &BenchArgs, target: &Target) -> Result<Vec<Scenario>, Failure
         Scenario::Push | Scenario::Churn => target.publish.is_some(),
         Scenario::FanOut => target.publish_to_all.is_some(),
         Scenario::Fairness => target.publish.is_some() && target.publish_to_all.is_some(),
+        Scenario::Login => target.logins.is_some(),
     };
     if args.scenarios.is_empty() {
         return Ok(Scenario::ALL.into_iter().filter(|scenario| can(*scenario)).collect());
@@ -110,6 +115,9 @@ fn scenarios(args: &BenchArgs, target: &Target) -> Result<Vec<Scenario>, Failure
     let asked: Vec<_> = args.scenarios.iter().map(|asked| scenario(*asked)).collect();
     match asked.iter().find(|scenario| !can(**scenario)) {
         None => Ok(asked),
+        Some(Scenario::Login) => {
+            Err(Failure::Usage(anyhow!("login needs --login-client and --api with --public")))
+        }
         Some(scenario) => Err(Failure::Usage(anyhow!(
             "{} needs a way to publish: --text and --api with --public, --publish and --publish-to-all with --subscribe",
             scenario.name()
@@ -125,5 +133,6 @@ const fn scenario(asked: BenchScenario) -> Scenario {
         BenchScenario::Fairness => Scenario::Fairness,
         BenchScenario::Storm => Scenario::Storm,
         BenchScenario::Churn => Scenario::Churn,
+        BenchScenario::Login => Scenario::Login,
     }
 }
