@@ -14,8 +14,8 @@ import { Computer, answer, openQuestion } from '../lib/computer.js';
 import { startServer } from '../lib/server.js';
 import { until } from '../lib/until.js';
 import {
-  AES_KEY, MICRO_MESSENGER, OFFICIAL, OTHER_AES_KEY, TOKEN, WEBSITE, deliver, delivery, scanEvent, secretOf,
-  startWeChat,
+  AES_KEY, MICRO_MESSENGER, OFFICIAL, OTHER_AES_KEY, TOKEN, WEBSITE, deliver, delivery, linkTo, scanEvent,
+  secretOf, startWeChat,
 } from '../lib/wechat.js';
 
 let browser;
@@ -385,14 +385,6 @@ test('wechat-open: another browser cannot bring the code back', async (t) => {
 });
 
 // --- wechat-mp --------------------------------------------------------------------------------------------------------
-
-/** The last link an account has sent somebody. */
-async function linkTo(wechat, person) {
-  return until('the link', async () => {
-    const { chats } = await wechat.state();
-    return (chats[person] ?? []).map(([, text]) => /https?:\/\/\S+/.exec(text)?.[0]).filter(Boolean).at(-1);
-  });
-}
 
 for (const follows of [false, true]) {
   test(`wechat-mp: ${follows ? 'a follower' : 'someone who follows by the scan'} agrees by the link in the chat`, async (t) => {

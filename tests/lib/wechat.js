@@ -64,6 +64,14 @@ export async function startWeChat(owner = undefined) {
   return wechat;
 }
 
+/** The last link an account has sent somebody. */
+export function linkTo(wechat, person) {
+  return until('the link', async () => {
+    const { chats } = await wechat.state();
+    return (chats[person] ?? []).map(([, text]) => /https?:\/\/\S+/.exec(text)?.[0]).filter(Boolean).at(-1);
+  });
+}
+
 export function signed(...parts) {
   const sorted = parts.map((part) => Buffer.from(part)).sort(Buffer.compare);
   return createHash('sha1').update(Buffer.concat(sorted)).digest('hex');

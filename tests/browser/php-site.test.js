@@ -1,0 +1,198 @@
+// examples/php-site in real browsers: a computer that signs in to it and a phone that agrees or refuses, first by the
+// built-in demo provider, then with WeChat, for which nothing of the site changes.
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { test } from 'node:test';
+
+import { answer, openQuestion } from '../lib/computer.js';
+import { computer, heading, phone, scan } from '../lib/login.js';
+import { openSite, startPhpSite } from '../lib/php-site.js';
+import { AES_KEY, MICRO_MESSENGER, OFFICIAL, TOKEN, linkTo, secretOf, startWeChat } from '../lib/wechat.js';
+
+/** The site with the demo provider, a computer on it and a phone: `{ server, address, page, mobile, shown }`. */
+async function site(t) {
+  const { server, address } = await startPhpSite(t, 'demo', 'kind = "demo"');
+  const machine = await computer(t, 'about:blank');
+  const mobile = await phone(t);
+  const shown = await openSite(machine, address);
+  return { server, address, ...machine, mobile, shown };
+}
+
+/** Waits for what the site itself says, once it knows who it is. */
+async function signedIn(page) {
+  await page.waitForSelector('#who');
+  return page.textContent('#who');
+}
+
+async function agree(mobile, shown) {
+  await scan(mobile, shown);
+  await mobile.page.click('#approve button');
+}
+
+const inState = (page, state) => page.waitForFunction(
+  (wanted) => document.querySelector('doorbell-login')?.state === wanted, state, { timeout: 10_000 },
+);
+
+const sessionCookie = async (context) => (await context.cookies()).find(({ name }) => name === 'PHPSESSID');
+
+test('agree: the PHP session says who, keeps it over a reload, and signing out ends what came of the login', async (t) => {
+  const { server, address, context, page, complaints, mobile, shown } = await site(t);
+  const before = await sessionCookie(context);
+  await scan(mobile, shown);
+  assert.equal(await heading(mobile.page), 'Sign in to A site in PHP?');
+  await inState(page, 'scanned');
+  await mobile.page.check('input[value="Bob"]', { force: true });
+  await mobile.page.click('#approve button');
+  assert.equal(await signedIn(page), 'Signed in as Bob');
+  assert.match(await page.getAttribute('#who', 'data-user'), /^demo::/);
+  assert.equal(page.url(), address, 'no code in an address');
+  const after = await sessionCookie(context);
+  assert.notEqual(after.value, before.value, 'a session known before the login is none of it');
+  assert.deepEqual([after.httpOnly, after.sameSite], [true, 'Lax']);
+  await page.reload();
+  assert.equal(await signedIn(page), 'Signed in as Bob');
+
+  // What had the session's id before has nothing now.
+  const stranger = await fetch(address, { headers: { Cookie: `PHPSESSID=${before.value}` } });
+  assert.doesNotMatch(await stranger.text(), /Signed in/);
+
+  await page.click('text=Sign out');
+  await page.waitForSelector('doorbell-login');
+  assert.equal((await page.textContent('#notice')), '');
+  await mobile.page.waitForFunction(() => document.querySelector('h1').textContent === 'Signed out');
+  await page.reload();
+  assert.equal(await page.locator('#who').count(), 0);
+  assert.deepEqual(complaints, []);
+  assert.match(await (await fetch(`http://${server.api.address}/metrics`)).text(), /doorbell_logins_total\{[^}]*step="revoked"[^}]*\} 1/);
+});
+
+test('refuse: the page says so, and a new code signs in', async (t) => {
+  const { page, mobile, shown } = await site(t);
+  await scan(mobile, shown);
+  await mobile.page.click('#deny button');
+  await inState(page, 'denied');
+  await page.getByText(/refused/i).first().waitFor();
+  assert.equal(await page.locator('#who').count(), 0);
+  const begins = page.waitForResponse((response) => response.url().endsWith('/v1/device_authorization'));
+  await page.evaluate(() => document.querySelector('doorbell-login').renew());
+  await agree(mobile, (await (await begins).json()).verification_uri_complete);
+  assert.equal(await signedIn(page), 'Signed in as Alice');
+});
+
+test('a posted code works once, in the visit it belongs to, and not from elsewhere', async (t) => {
+  const { address, context, page, mobile, shown } = await site(t);
+  // The form that the page posts is held back, so that others can try it first.
+  let held;
+  await page.route((url) => url.searchParams.has('token'), async (route) => {
+    const request = route.request();
+    held = { url: request.url(), body: request.postData() };
+    await route.abort();
+  });
+  const posts = page.waitForEvent('requestfailed', (request) => request.method() === 'POST' && request.url().startsWith(address));
+  await agree(mobile, shown);
+  await posts;
+  const post = async (url, cookie, body = held.body) => {
+    const response = await fetch(url, {
+      method: 'POST', redirect: 'manual', body,
+      headers: { 'Content-Type': 'application/x-www-form-urlencoded', ...(cookie && { Cookie: cookie }) },
+    });
+    assert.equal(response.status, 303);
+    const cookies = response.headers.getSetCookie().map((line) => line.split(';')[0]);
+    const next = await fetch(address, { headers: { Cookie: cookies.at(-1) ?? cookie } });
+    return next.text();
+  };
+  /** Another visitor's session, and where its page posts to. */
+  const visit = async () => {
+    const response = await fetch(address);
+    const [cookie] = response.headers.getSetCookie()[0].split(';');
+    return { cookie, url: new URL(/action="(\?token=\w+)"/.exec(await response.text())[1], address).href };
+  };
+  const { value } = await sessionCookie(context);
+  const own = `PHPSESSID=${value}`;
+  const other = await visit();
+
+  // As from a page of another site: the browser sends no cookie, or one whose token that page does not know.
+  assert.match(await post(held.url), /from an old page/);
+  assert.match(await post(address, own), /from an old page/);
+  assert.match(await post(held.url, other.cookie), /from an old page/);
+  assert.match(await post(`${address}?token[]=`, own), /from an old page/);
+
+  // None of it used the code up.
+  assert.match(await post(held.url, own), /Signed in as Alice/);
+  // The same again, as it was and as a visitor with a token of its own.
+  assert.doesNotMatch(await post(held.url, own), /Signed in/);
+  const replayed = await post(other.url, other.cookie);
+  assert.match(replayed, /no longer good/);
+  assert.doesNotMatch(replayed, /Signed in/);
+});
+
+test('a code without the verifier of its tab, or no code at all, signs nobody in', async (t) => {
+  const { address, page, mobile, shown } = await site(t);
+  await page.evaluate(() => {
+    document.addEventListener('doorbell-login:approved', (event) => {
+      event.preventDefault();
+      window.approved = event.detail;
+    });
+  });
+  await agree(mobile, shown);
+  const { code } = await (await page.waitForFunction(() => window.approved)).jsonValue();
+  for (const fields of [{ code, code_verifier: 'x'.repeat(43) }, { code }, {}, { 'code[]': code, 'code_verifier[]': 'x' }]) {
+    await page.goto(address);
+    await page.evaluate((fields) => {
+      const form = document.createElement('form');
+      Object.assign(form, { method: 'post', action: document.querySelector('doorbell-login').getAttribute('action') });
+      for (const [name, value] of Object.entries(fields)) {
+        form.append(Object.assign(document.createElement('input'), { name, value }));
+      }
+      document.body.append(form);
+      form.submit();
+    }, fields);
+    await page.waitForFunction(() => document.querySelector('#notice')?.textContent !== '');
+    assert.equal(await page.locator('#who').count(), 0);
+  }
+});
+
+test('a server that is away is said, and the page stays', async (t) => {
+  const { server, page, mobile, shown, address } = await site(t);
+  await agree(mobile, shown);
+  await signedIn(page);
+  await server.stop();
+  await page.click('text=Sign out');
+  await page.waitForFunction(() => document.querySelector('#notice')?.textContent.startsWith('Doorbell could not be asked'));
+  assert.equal(page.url(), address);
+  assert.equal(await page.locator('#who').count(), 0, 'signed out here all the same');
+});
+
+test('the site is one file of less than 60 lines', async () => {
+  const text = await readFile(new URL('../../examples/php-site/index.php', import.meta.url), 'utf8');
+  assert.ok(text.split('\n').length - 1 < 60);
+});
+
+for (const kind of ['wechat-web', 'wechat-mp']) {
+  test(`with WeChat, by ${kind}: only the server's configuration is another`, async (t) => {
+    const wechat = await startWeChat(t);
+    const callback = { token: TOKEN, encoding_aes_key: AES_KEY };
+    const { server, address } = await startPhpSite(t, 'wechat', `
+kind = "${kind}"
+appid = "${OFFICIAL}"
+secret = "${secretOf(OFFICIAL)}"
+api_base = "${wechat.base}"
+open_base = "${wechat.base}"
+${kind === 'wechat-web' ? 'scope = "userinfo"' : Object.entries(callback).map(([name, value]) => `${name} = "${value}"`).join('\n')}
+`);
+    await wechat.callback(OFFICIAL, { url: `http://${server.public.address}/v1/callback/wechat`, ...callback });
+    const machine = await computer(t, 'about:blank');
+    const shown = await openSite(machine, address);
+    const { context, page: mobile } = await phone(t, { userAgent: MICRO_MESSENGER, locale: 'zh-CN' });
+    await context.addCookies([{ name: 'standin_person', value: 'xiaoming', url: wechat.base }]);
+    // The camera of WeChat opens a page of ours, or follows the account, which sends the address of one.
+    await wechat.scan('xiaoming', shown);
+    await openQuestion(mobile, kind === 'wechat-web' ? shown : await linkTo(wechat, 'xiaoming'));
+    await answer(mobile, 'approve').click();
+    if (kind === 'wechat-web') await mobile.click('#allow');
+    const who = await signedIn(machine.page);
+    assert.match(await machine.page.getAttribute('#who', 'data-user'), new RegExp(`^wechat:${OFFICIAL}:o[\\w-]{27}$`));
+    if (kind === 'wechat-web') assert.equal(who, 'Signed in as 小明');
+  });
+}
