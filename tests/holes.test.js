@@ -118,7 +118,7 @@ test('hole 5: the demo page shows markup as text', async (t) => {
   const page = await browser.newPage();
   const dialogs = [];
   page.on('dialog', (dialog) => { dialogs.push(dialog.message()); dialog.dismiss(); });
-  await page.goto(`http://${server.public.address}/`);
+  await page.goto(`http://${server.public.address}/push`);
   await page.click('#connect-button');
   await page.waitForSelector('[data-state="connected"]');
   await until('the page is bound', async () => await connectionsOf(server, 'uid1') === 1);
@@ -279,7 +279,7 @@ test('hole 14: an https page waits over wss, with nginx ending TLS and its clien
   const page = await context.newPage();
   const sockets = [];
   page.on('websocket', (socket) => sockets.push(socket.url()));
-  await page.goto(`https://${proxy}/`);
+  await page.goto(`https://${proxy}/push`);
   await page.click('#connect-button');
   await page.waitForSelector('[data-state="connected"]');
   await until('the page is bound', async () => await connectionsOf(server, 'uid1') === 1);
@@ -294,7 +294,7 @@ test('hole 15: the page comes back by itself, and a pusher is told when the serv
   const browser = await launch();
   t.after(() => browser.close());
   const page = await browser.newPage();
-  await page.goto(`http://${first.public.address}/`);
+  await page.goto(`http://${first.public.address}/push`);
   await page.click('#connect-button');
   await page.waitForSelector('[data-state="connected"]');
   first.process.child.kill('SIGKILL');
