@@ -350,10 +350,10 @@ impl Attempt {
         !self.state.is_final() && self.deadline <= now
     }
 
-    /// Whether both devices are on one network: the same IPv4 /24 or IPv6 /48. `None` until a phone is there.
+    /// Whether both devices are on one network, by [`same_network`]. `None` also until a phone is there.
     #[must_use]
     pub fn same_network(&self) -> Option<bool> {
-        self.phone.as_ref().map(|phone| same_network(self.computer.address, phone.origin.address))
+        self.phone.as_ref().and_then(|phone| same_network(self.computer.address, phone.origin.address))
     }
 
     /// Whether the result may be fetched.
@@ -713,11 +713,18 @@ fn same(typed: &str, expected: &str) -> bool {
 }
 
 /// Whether two addresses are of one IPv4 /24 or one IPv6 /48, the usual sizes of a site's network.
+///
+/// A loopback address says nothing about networks: `None` where one of the two is one, and true where both are.
 #[must_use]
-pub fn same_network(one: IpAddr, other: IpAddr) -> bool {
-    match (one.to_canonical(), other.to_canonical()) {
+pub fn same_network(one: IpAddr, other: IpAddr) -> Option<bool> {
+    let (one, other) = (one.to_canonical(), other.to_canonical());
+    if one.is_loopback() != other.is_loopback() {
+        return None;
+    }
+    Some(match (one, other) {
+        _ if one.is_loopback() => true,
         (IpAddr::V4(one), IpAddr::V4(other)) => one.to_bits() >> 8 == other.to_bits() >> 8,
         (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits() >> 80 == other.to_bits() >> 80,
         _ => false,
-    }
+    })
 }

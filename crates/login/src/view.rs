@@ -80,7 +80,7 @@ pub struct PhoneView {
     pub number_match: NumberMatch,
     /// Wrong numbers that may still be typed.
     pub tries_left: u8,
-    /// Whether the phone is on the computer's network, where that matters.
+    /// Whether the phone is on the computer's network, where that matters and can be known.
     pub same_network: Option<bool>,
     /// What both screens show.
     pub binding_message: Option<String>,
@@ -109,7 +109,7 @@ impl PhoneView {
         let measured = attempt.proximity != crate::rules::Proximity::Off;
         let near = match (&attempt.phone, seen_from) {
             (Some(_), _) if is_owner => attempt.same_network(),
-            (_, Some(address)) => Some(attempt::same_network(attempt.computer.address, address)),
+            (_, Some(address)) => attempt::same_network(attempt.computer.address, address),
             _ => None,
         };
         let withheld = attempt.state == State::Approved && attempt.code.is_none();

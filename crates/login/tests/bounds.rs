@@ -2,7 +2,9 @@
 
 mod support;
 
-use doorbell_login::{BeginError, Crowded, Handle, Rules, State, TRIES, TypedError};
+use doorbell_login::{
+    BeginError, Client, Crowded, Handle, Proximity, Refusal, Rules, State, TRIES, TypedError, same_network,
+};
 use support::{
     VERIFIER, address, at_once, begin, client, logins, page, person, phone, redeem, try_begin, visit,
     with_client,
@@ -64,7 +66,7 @@ fn qr_tokens_change_by_the_clock_once_the_page_follows_and_old_ones_end_after_th
     assert_ne!(second, first);
     assert_eq!(look(second.expose(), 31_300), Ok(State::Pending));
     assert_eq!(look(first.expose(), 36_299), Ok(State::Pending), "in the grace");
-    assert_eq!(look(first.expose(), 36_300), Err(doorbell_login::Refusal::Renewed));
+    assert_eq!(look(first.expose(), 36_300), Err(Refusal::Renewed));
     at_once(logins.scan(second.expose(), phone(0), 40_000)).expect("the first");
     at_once(logins.tick(70_000)).expect("in memory");
     let (attempt, view) = at_once(logins.current(page(device), 70_000)).expect("theirs");
@@ -111,4 +113,33 @@ fn a_sixth_code_is_refused_even_if_it_is_right_and_the_qr_code_still_works() {
     assert!(matches!(at_once(logins.typed(&code, address(2), 10)), Err(TypedError::Guessing(_))));
     assert_eq!(at_once(logins.typed(&code, address(3), 10)), Ok(qr.clone()));
     assert!(at_once(logins.scan(qr.expose(), phone(0), 20)).is_ok());
+}
+
+#[test]
+fn a_loopback_address_says_nothing_about_networks_and_what_is_unknown_is_not_near() {
+    let ip = |text: &str| text.parse::<std::net::IpAddr>().expect("an address");
+    for (one, other, near) in [
+        ("192.0.2.1", "192.0.2.99", Some(true)),
+        ("192.0.2.1", "192.0.3.1", Some(false)),
+        ("192.0.2.1", "2001:db8::1", Some(false)),
+        ("2001:db8:1::1", "2001:db8:1:2::3", Some(true)),
+        ("127.0.0.1", "127.9.0.1", Some(true)),
+        ("127.0.0.1", "::1", Some(true)),
+        ("127.0.0.1", "192.168.1.7", None),
+        ("::ffff:127.0.0.1", "192.168.1.7", None),
+        ("::1", "2001:db8::1", None),
+    ] {
+        assert_eq!(same_network(ip(one), ip(other)), near, "{one} and {other}");
+        assert_eq!(same_network(ip(other), ip(one)), near, "{other} and {one}");
+    }
+    for (proximity, agreed) in [(Proximity::Require, Err(Refusal::TooFar)), (Proximity::Signal, Ok(()))] {
+        let (logins, _) = with_client(Client { proximity, ..client() });
+        let begun = begin(&logins, ip("127.0.0.1"), 0);
+        let qr = begun.view.qr.expect("a token");
+        // The phones of these tests are on a network of their own.
+        let scanned = at_once(logins.scan(qr.expose(), phone(0), 1)).expect("the first");
+        assert_eq!(scanned.same_network, None, "{proximity:?}");
+        let outcome = at_once(logins.approve(qr.expose(), &visit(0), None, person(0), 2));
+        assert_eq!(outcome.map(drop), agreed, "{proximity:?}");
+    }
 }
