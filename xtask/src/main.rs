@@ -1,9 +1,10 @@
-//! The project's recipes: `cargo xtask test`, `lint`, `bench`, `soak`, `fuzz`. CI runs the same ones.
+//! The project's recipes: `cargo xtask test`, `lint`, `bench`, `soak`, `fuzz`, `screens`. CI runs the same ones.
 
 mod bench;
 mod fuzz;
 mod install;
 mod lint;
+mod screens;
 mod soak;
 mod step;
 mod tally;
@@ -28,6 +29,7 @@ enum Recipe {
     Fuzz(fuzz::FuzzArgs),
     Bench(bench::BenchArgs),
     Soak(soak::SoakArgs),
+    Screens(screens::ScreensArgs),
     #[command(name = bench::CHILD_SUBCOMMAND, hide = true)]
     BenchChild(bench::ChildArgs),
 }
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Recipe::Fuzz(args) => fuzz::run(&args),
         Recipe::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
         Recipe::Soak(args) => soak::run(&args).map(|()| ExitCode::SUCCESS),
+        Recipe::Screens(args) => screens::run(&args).map(|()| ExitCode::SUCCESS),
         Recipe::BenchChild(args) => bench::run_bench_child(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
