@@ -222,6 +222,7 @@ fn serve_refuses_a_wrong_configuration_before_it_listens() {
         &["--max-message", "much"],
         &["--origin", "https://a.example/"],
         &["demo", "--public", "0.0.0.0:0"],
+        &["demo", "--lan", "--identity", "open", "--public", "127.0.0.1:0"],
     ] {
         let ran = home.run(arguments);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(64), ""), "{arguments:?} {}", ran.stderr);

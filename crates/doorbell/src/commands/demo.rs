@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use doorbell_server::Addresses;
-use doorbell_server::settings::{Demo, LoginClient, ProviderSettings, Settings};
+use doorbell_server::settings::{Demo, IdentityMode, LoginClient, ProviderSettings, Settings};
 use fast_qr::{ECL, QRBuilder, QRCode};
 
 use super::demo_wechat::WeChat;
@@ -58,6 +58,11 @@ pub(crate) fn run(args: &DemoArgs, program: &str, environment: &Environment) -> 
     if !lan && !is_loopback(public) {
         return Err(Failure::Usage(anyhow!(
             "the demo serves on loopback only, and --public {public} is not; --lan lets phones in"
+        )));
+    }
+    if *lan && config.settings.public.identity == IdentityMode::Open {
+        return Err(Failure::Usage(anyhow!(
+            "--lan lets others in the network in, and with public.identity = \"open\" any of them could be anyone"
         )));
     }
     logging::start(&config.log);
