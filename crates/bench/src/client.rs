@@ -114,7 +114,11 @@ impl Client {
             };
             self.stream.set_nodelay(true)?;
             self.send(self.request(subscribe).as_bytes())?;
-            self.state = State::Upgrading;
+            // A poll is answered when its wait is over.
+            self.state = match subscribe.protocol {
+                Protocol::Poll => State::Open,
+                _ => State::Upgrading,
+            };
         }
         loop {
             match self.stream.read(scratch) {
@@ -148,7 +152,9 @@ impl Client {
             )
         } else {
             let bearer = match subscribe.protocol {
-                Protocol::Events => format!("Authorization: Bearer {}\r\n", self.credential()),
+                Protocol::Events | Protocol::Poll => {
+                    format!("Authorization: Bearer {}\r\n", self.credential())
+                }
                 _ => String::new(),
             };
             format!("Accept: text/event-stream\r\n{bearer}")
@@ -218,7 +224,7 @@ impl Client {
                 self.send(&masked_frame(0x81, hello.as_bytes()))?;
                 self.state = State::Greeting;
             }
-            Protocol::Events | Protocol::UrlWebSocket | Protocol::UrlEvents => {}
+            Protocol::Events | Protocol::Poll | Protocol::UrlWebSocket | Protocol::UrlEvents => {}
         }
         Ok(())
     }

@@ -84,8 +84,11 @@ pub fn run_standard(options: &StandardOptions) -> anyhow::Result<Report> {
         floor: Some(floor.cpu_per_million()),
     };
     let growth = |many: &Measured, few: &Measured| many.cpu_per_million() / few.cpu_per_million();
+    let beside_websockets = |value, round: &Round| Figure { value, floor: Some(round.idle_websockets) };
     let rows = vec![
         row("idle: bytes a connection", 1536.0, 512.0, &|r| Figure { value: r.idle_bytes, floor: None }),
+        row("idle event streams, beside WebSockets", 1.5, 1.1, &|r| beside_websockets(r.idle_events, r)),
+        row("idle long-polls, beside WebSockets", 1.5, 1.1, &|r| beside_websockets(r.idle_polls, r)),
         row("fan-out: CPU-s a million", 1.4, 1.1, &|r| over(&r.fanout, &r.floor_fanout)),
         row("push, pipelined: CPU-s a million", 1.7, 1.3, &|r| over(&r.push, &r.floor_push)),
         row("push at a modest pace: CPU-s a million", 5.0, 3.0, &|r| over(&r.modest, &r.floor_push)),
@@ -179,6 +182,10 @@ fn slices(count: u64) -> impl Iterator<Item = (u64, u64)> {
 
 struct Round {
     idle_bytes: f64,
+    /// Bytes a connection that speaks doorbell.v1, by transport.
+    idle_websockets: f64,
+    idle_events: f64,
+    idle_polls: f64,
     push_many: Measured,
     push_few: Measured,
     fanout: Measured,
@@ -192,6 +199,13 @@ struct Round {
 
 impl Round {
     fn run(o: &StandardOptions) -> anyhow::Result<Self> {
+        let idle_as = |protocol| {
+            let server = Target::start(&o.server, protocol)?;
+            idle(&server, &mut Fleet::start(&o.child, o.fleet)?, o.many)
+        };
+        let idle_websockets = idle_as(Protocol::V1)?;
+        let (idle_events, idle_polls) = (idle_as(Protocol::Events)?, idle_as(Protocol::Poll)?);
+
         let mut stage = Stage::start(o)?;
         let idle_bytes = idle(&stage.server, &mut stage.fleet, o.many)?;
         stage.open(o.many)?;
@@ -207,6 +221,9 @@ impl Round {
         let modest = stage.modest()?;
         Ok(Self {
             idle_bytes,
+            idle_websockets,
+            idle_events,
+            idle_polls,
             push_many,
             push_few,
             fanout,
@@ -262,7 +279,8 @@ fn circumstances(o: &StandardOptions) -> Vec<String> {
             o.modest_rate
         ),
         "Value: the server process's CPU time (/proc/PID/stat) or PSS growth. Floor: a bare loop that writes a \
-         ready frame to the same number of sockets, in turn with the server. The budget is for the ratio where there is one."
+         ready frame to the same number of sockets, in turn with the server; of event streams and long-polls: a WebSocket \
+         that speaks doorbell.v1. The budget is for the ratio where there is one."
             .to_owned(),
     ]
 }

@@ -18,6 +18,9 @@ pub enum Protocol {
     V1,
     /// Doorbell's server-sent events.
     Events,
+    /// A long-poll of Doorbell's that waits as long as it may. It hears nothing before its end: only its waiting can be
+    /// measured.
+    Poll,
     /// A WebSocket whose address says whose it is.
     UrlWebSocket,
     /// Server-sent events whose address says whose they are.
@@ -25,7 +28,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    const ALL: [Self; 5] = [Self::Plain, Self::V1, Self::Events, Self::UrlWebSocket, Self::UrlEvents];
+    const ALL: [Self; 6] =
+        [Self::Plain, Self::V1, Self::Events, Self::Poll, Self::UrlWebSocket, Self::UrlEvents];
 
     /// Its name in commands and reports.
     pub fn name(self) -> &'static str {
@@ -33,13 +37,14 @@ impl Protocol {
             Self::Plain => "plain",
             Self::V1 => "v1",
             Self::Events => "sse",
+            Self::Poll => "poll",
             Self::UrlWebSocket => "url-websocket",
             Self::UrlEvents => "url-sse",
         }
     }
 
     pub(crate) fn is_websocket(self) -> bool {
-        !matches!(self, Self::Events | Self::UrlEvents)
+        !matches!(self, Self::Events | Self::Poll | Self::UrlEvents)
     }
 }
 
@@ -110,7 +115,11 @@ impl fmt::Display for Subscribe {
 impl Subscribe {
     /// How clients of a Doorbell with this public listener subscribe.
     pub fn to_doorbell(protocol: Protocol, public: SocketAddr) -> Self {
-        let path = if protocol == Protocol::Events { "/v1/events" } else { "/" };
+        let path = match protocol {
+            Protocol::Events => "/v1/events",
+            Protocol::Poll => "/v1/poll?wait=55",
+            _ => "/",
+        };
         Self { protocol, endpoint: Endpoint::at(public, path) }
     }
 
