@@ -37,6 +37,7 @@ struct Opening {
     /// Since when a client has been waiting that begins later than it could; `None` where its own connect counts.
     since: Option<Instant>,
     concurrency: usize,
+    /// Whether clients that were refused come back though nobody told them when.
     retry: bool,
     retried: u64,
     waits: Histogram,
@@ -267,12 +268,14 @@ impl Crowd {
             opening.waits.record(client.since.elapsed());
         }
         if let Err(e) = result {
-            let after = client.retry_after.unwrap_or(RETRY);
+            let told = client.retry_after;
             // Dropping the socket also takes it out of the poll.
             *slot = None;
             match task {
                 _ if was_open => self.counts.tally.closed += 1,
-                Task::Open(opening) if opening.retry => opening.retry(index, after),
+                Task::Open(opening) if opening.retry || told.is_some() => {
+                    opening.retry(index, told.unwrap_or(RETRY));
+                }
                 _ => self.failure = Some(e.to_string()),
             }
         }
@@ -280,7 +283,8 @@ impl Crowd {
 }
 
 impl Opening {
-    /// With `since`, clients have been waiting since then and try again when they are refused.
+    /// With `since`, clients have been waiting since then and try again however they are refused; else only when the
+    /// server says when to come back.
     fn new(todo: VecDeque<usize>, way: &Way, since: Option<Instant>) -> Self {
         Self {
             todo,
