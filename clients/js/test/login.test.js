@@ -319,6 +319,25 @@ test('the typed code is there for who cannot scan', async (t) => {
   assert.equal(await tab.locator('doorbell-login [part=instead] a').getAttribute('href'), `http://${server.public.address}/s`);
 });
 
+test('on a phone a link leads to what the code says, and the page goes on when its owner comes back', async (t) => {
+  const tab = await loginPage(t, {}, { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true });
+  await state(tab, 'pending');
+  const address = await tab.evaluate(() => document.querySelector('doorbell-login').address);
+  assert.equal(address, await readQr(tab));
+  const opening = tab.context().waitForEvent('page');
+  await tab.getByText('Open on this device').click();
+  const other = await opening;
+  assert.equal(other.url(), address);
+  await other.click('#approve button');
+  await state(tab, 'approved');
+  assert.ok((await event(tab, 'approved')).code);
+  assert.equal(await tab.evaluate(() => document.querySelector('doorbell-login').address), null);
+
+  const desktop = await loginPage(t);
+  await state(desktop, 'pending');
+  assert.equal(await desktop.getByText('Open on this device').isVisible(), false);
+});
+
 for (const colorScheme of ['light', 'dark']) {
   test(`axe finds nothing in any state, ${colorScheme}`, async (t) => {
     const findings = [];

@@ -59,6 +59,11 @@ export class DoorbellLogin extends Base {
     return this._view?.login ?? null;
   }
 
+  /** What the QR code says: where a phone answers, and what a link for this very device leads to; null while there is none. */
+  get address(): string | null {
+    return (this._phase === 'pending' && this._view?.verification_uri_complete) || null;
+  }
+
   /** Begins anew with another QR code. */
   renew(): void {
     this._end();

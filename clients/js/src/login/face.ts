@@ -55,6 +55,7 @@ export class Face {
   private readonly _cover = make('div', { part: 'cover', 'aria-hidden': 'true' });
   private readonly _status = make('p', { part: 'status', role: 'status', tabindex: '-1' });
   private readonly _link = make('p', { part: 'link', role: 'status' });
+  private readonly _open = make('a', { part: 'open', rel: 'noreferrer', target: '_blank' });
   private readonly _binding = make('p', { part: 'binding' });
   private readonly _number = make('p', { part: 'number' });
   private readonly _numberLabel = make('p', { part: 'number-label' });
@@ -80,7 +81,7 @@ export class Face {
     dress(_root);
     _root.append(make(
       'div', { part: 'box', role: 'group', 'aria-labelledby': 'title' },
-      heading, stage, this._status, this._binding, this._numberLabel, this._number, this._form, this._renew, this._fallback, this._link,
+      heading, stage, this._status, this._open, this._binding, this._numberLabel, this._number, this._form, this._renew, this._fallback, this._link,
     ));
     this._logoSlot.addEventListener('slotchange', () => {
       this._logo.hidden = this._logoSlot.assignedElements().length === 0;
@@ -110,13 +111,19 @@ export class Face {
     put(this._status, status(shown));
     put(this._link, link === 'offline' ? texts.offline : link === 'reconnecting' ? texts.reconnecting : '');
 
+    // A provider's own code, at an address that is not the server's, may be for its app's camera alone.
+    const opens = pending && view.verification_uri_complete!.startsWith(`${view.verification_uri}/`);
+    this._open.hidden = !opens;
+    put(this._open, texts.open);
+    if (opens) this._open.href = view.verification_uri_complete!;
+
     this._binding.hidden = shown.binding === '' || !(pending || phase === 'scanned');
     put(this._binding, shown.binding);
     this._number.hidden = this._numberLabel.hidden = number === undefined;
     put(this._numberLabel, texts.number);
     put(this._number, number ?? '');
 
-    const opens = asks && this._form.hidden === true;
+    const formOpens = asks && this._form.hidden === true;
     this._form.hidden = !asks;
     if (!asks) this._input.value = '';
     put(this._label, texts.digits);
@@ -135,7 +142,7 @@ export class Face {
       this._explain(texts.instead, view.verification_uri ?? '');
       put(this._code, view.user_code ?? '');
     }
-    this._keepFocus(held, opens);
+    this._keepFocus(held, formOpens);
   }
 
   /** Puts the cursor where the digits go. */

@@ -66,6 +66,9 @@ button {
 }
 :focus-visible { outline: 3px solid var(--_accent); outline-offset: 2px; }
 [part="error"] { color: var(--_error); }
+[part="open"] { display: none; margin-top: 0.75rem; font-weight: 600; padding: 0.625rem 0; }
+/* Who holds the phone in hand cannot scan its own screen; elsewhere a site shows it with ::part(open). */
+@media (pointer: coarse) { [part="open"] { display: inline-block; } }
 details { margin-top: 0.75rem; font-size: 0.875rem; }
 summary { cursor: pointer; color: var(--_muted); min-height: 1.5rem; }
 a { color: var(--_accent); }
