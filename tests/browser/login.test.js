@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { code, computer, heading, inState, phone, scan } from '../lib/login.js';
+import { asClient, code, computer, heading, inState, part, phone, scan } from '../lib/login.js';
 import { startServer } from '../lib/server.js';
 import { until } from '../lib/until.js';
 
@@ -30,12 +30,7 @@ async function demo(t, login = '') {
 /** The demonstration's page for another client. */
 async function withClient(t, address, client, options) {
   const it = await computer(t, address, options);
-  await it.page.evaluate((id) => {
-    const login = document.querySelector('doorbell-login');
-    const other = login.cloneNode();
-    other.setAttribute('client-id', id);
-    login.replaceWith(other);
-  }, client);
+  await asClient(it.page, client);
   return it;
 }
 
@@ -44,7 +39,7 @@ test('agree: the phone shows the computer, and within a second the page has its 
   const { page, complaints } = await computer(t, address);
   const mobile = await phone(t);
   await page.evaluate(() => {
-    document.querySelector('doorbell-login').addEventListener('doorbell-approved', () => { window.approvedAt = Date.now(); });
+    document.querySelector('doorbell-login').addEventListener('doorbell-login:approved', () => { window.approvedAt = Date.now(); });
   });
   await scan(mobile, await code(page));
   await inState(page, 'scanned');
@@ -89,17 +84,17 @@ test('refuse: both sides say so, and a new code is one click away', async (t) =>
 });
 
 test('walk away: expired on both sides, before the scan and after it', async (t) => {
-  const { address } = await demo(t, 'created_ttl = "3s"\nscanned_ttl = "2s"');
+  const { address } = await demo(t, 'created_ttl = "10s"\nscanned_ttl = "5s"');
   const { page } = await computer(t, address);
   const mobile = await phone(t);
   const first = await code(page);
-  await inState(page, 'expired');
+  await inState(page, 'expired', 30_000);
   await mobile.page.goto(first);
   assert.equal(await heading(mobile.page), 'This code has expired');
 
   await page.evaluate(() => document.querySelector('doorbell-login').renew());
   await scan(mobile, await code(page, first));
-  await inState(page, 'expired');
+  await inState(page, 'expired', 30_000);
   await mobile.page.waitForFunction(() => document.querySelector('h1').textContent === 'This code has expired');
 });
 
@@ -144,10 +139,7 @@ test('a computer that gives up is told on the phone', async (t) => {
   const { page } = await computer(t, address);
   const mobile = await phone(t);
   await scan(mobile, await code(page));
-  await page.evaluate(() => {
-    const { attempt } = document.querySelector('doorbell-login');
-    return fetch('/v1/login', { method: 'DELETE', headers: { Authorization: `Bearer ${attempt.deviceCode}` } });
-  });
+  await page.evaluate(() => document.querySelector('doorbell-login').cancel());
   await mobile.page.waitForFunction(() => document.querySelector('h1').textContent === 'The computer gave up');
 });
 
@@ -157,7 +149,7 @@ test('the number of the computer: three wrong ones refuse, a right one goes on',
   const mobile = await phone(t);
   const first = await code(page);
   await scan(mobile, first);
-  const right = await page.evaluate(() => document.querySelector('doorbell-login').now.number);
+  const right = await part(page, 'number').textContent();
   assert.match(right, /^\d\d$/);
   assert.ok(!(await mobile.page.content()).replace(/<style>[\s\S]*?<\/style>|<script>[\s\S]*?<\/script>/g, '').includes(`>${right}<`));
   const wrong = String((Number(right) + 1) % 100).padStart(2, '0');
@@ -173,7 +165,7 @@ test('the number of the computer: three wrong ones refuse, a right one goes on',
 
   await page.evaluate(() => document.querySelector('doorbell-login').renew());
   await scan(mobile, await code(page, first));
-  await mobile.page.fill('#number', await page.evaluate(() => document.querySelector('doorbell-login').now.number));
+  await mobile.page.fill('#number', await part(page, 'number').textContent());
   await mobile.page.click('#approve button');
   await inState(page, 'approved');
 });
@@ -183,20 +175,19 @@ test('the digits of the phone: the page gets its code only once they were typed 
   const { page } = await withClient(t, address, 'digits');
   await page.evaluate(() => {
     window.codes = 0;
-    document.querySelector('doorbell-login').addEventListener('doorbell-approved', () => { window.codes += 1; });
+    document.querySelector('doorbell-login').addEventListener('doorbell-login:approved', () => { window.codes += 1; });
   });
   const mobile = await phone(t);
   await scan(mobile, await code(page));
   await mobile.page.click('#approve button');
   const digits = await mobile.page.getAttribute('.digits', 'aria-label');
   assert.match(digits, /^\d{6}$/);
-  await page.waitForSelector('.login-form:not([hidden])');
   const type = async (number) => {
-    await page.fill('.login-form input', number);
-    await page.click('.login-form button');
+    await part(page, 'input').fill(number);
+    await part(page, 'input').press('Enter');
   };
   await type(digits === '000000' ? '000001' : '000000');
-  await page.waitForFunction(() => document.querySelector('.login-form label').textContent.includes('not the number'));
+  await part(page, 'error').getByText('not the number').waitFor();
   assert.equal(await page.evaluate(() => window.codes), 0);
   await type(digits);
   await page.waitForFunction(() => window.codes === 1);
@@ -208,7 +199,7 @@ test('without JavaScript the phone needs one tap more, and only POST does anythi
   const mobile = await phone(t, { javaScriptEnabled: false });
   await mobile.page.goto(await code(page));
   await mobile.page.reload();
-  assert.equal(await page.evaluate(() => document.querySelector('doorbell-login').now.state), 'pending');
+  assert.equal(await page.evaluate(() => document.querySelector('doorbell-login').state), 'pending');
   await mobile.page.click('#scan button');
   await inState(page, 'scanned');
   await mobile.page.reload();
@@ -222,7 +213,7 @@ test('a code typed on the phone leads to the same question', async (t) => {
   const { page } = await computer(t, address);
   const mobile = await phone(t);
   await code(page);
-  const typed = await page.evaluate(() => document.querySelector('doorbell-login').now.user_code);
+  const typed = await part(page, 'user-code').textContent();
   await mobile.page.goto(`${address}s`);
   await mobile.page.fill('#code', 'BBBB-BBBB');
   await mobile.page.click('button');
@@ -252,6 +243,20 @@ test('the phone page is strict: nothing from elsewhere, no frame, no referrer, n
     ['referrer-policy', 'no-referrer'], ['cache-control', 'no-store'], ['x-frame-options', 'DENY'], ['x-content-type-options', 'nosniff'],
   ]) assert.equal(headers[name], value);
   assert.doesNotMatch(await response.text(), /(?:src|href)="(?:https?:)?\/\//);
+});
+
+test('a page that is loaded anew while somebody is signed in begins no login', async (t) => {
+  const { address } = await demo(t);
+  const { page } = await computer(t, address);
+  const mobile = await phone(t);
+  await scan(mobile, await code(page));
+  await mobile.page.click('#approve button');
+  await page.waitForSelector('#signed-in:not([hidden])');
+  const asked = [];
+  page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+  await page.reload({ waitUntil: 'networkidle' });
+  assert.equal(await page.textContent('#who'), 'Signed in as Alice');
+  assert.ok(!asked.includes('/v1/device_authorization'), asked.join(' '));
 });
 
 test('others in the network may sign in to the demonstration and not push', async (t) => {

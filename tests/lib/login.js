@@ -48,8 +48,22 @@ export async function code(page, before = null) {
 /** Waits until the page's <doorbell-login> is in this state. */
 export function inState(page, state, timeout = 10_000) {
   return page.waitForFunction(
-    (wanted) => document.querySelector('doorbell-login')?.dataset.state === wanted, state, { timeout },
+    (wanted) => document.querySelector('doorbell-login')?.state === wanted, state, { timeout },
   );
+}
+
+/** A part of the page's <doorbell-login>, such as `number`; its parts are what the element promises to sites. */
+export const part = (page, name) => page.locator(`doorbell-login [part="${name}"]`);
+
+/** Puts another <doorbell-login> in the place of the page's: that of another client. */
+export async function asClient(page, client) {
+  await page.waitForFunction(() => customElements.get('doorbell-login'));
+  await page.evaluate((id) => {
+    const login = document.querySelector('doorbell-login');
+    const other = document.createElement('doorbell-login');
+    other.setAttribute('client-id', id);
+    login.replaceWith(other);
+  }, client);
 }
 
 /** Scans: opens the code's address, as a phone's camera does, and waits for the question. */

@@ -1,6 +1,6 @@
 // A walk through every page that a sign-in can show, on both machines.
 
-import { code, computer, inState, phone } from './login.js';
+import { asClient, code, computer, inState, part, phone } from './login.js';
 import { startServer } from './server.js';
 
 const NUMBER = ['numbers', 'to_phone'];
@@ -48,12 +48,7 @@ export async function tour(owner, { onComputer = {}, onPhone = {} }, visit) {
   };
   const as = async (client) => {
     await page.goto(address);
-    await page.evaluate((id) => {
-      const login = document.querySelector('doorbell-login');
-      const other = login.cloneNode();
-      other.setAttribute('client-id', id);
-      login.replaceWith(other);
-    }, client);
+    await asClient(page, client);
     return code(page);
   };
   const scan = async (on, shown) => {
@@ -63,7 +58,6 @@ export async function tour(owner, { onComputer = {}, onPhone = {} }, visit) {
 
   // Agree, and take it back.
   let shown = await code(page);
-  await page.waitForFunction(() => document.querySelector('.login-picture')?.complete);
   await visit('computer', 'pending', page);
   const unseen = await (await phone(owner, near)).context.newPage();
   await unseen.addInitScript(() => Object.defineProperty(document, 'visibilityState', { get: () => 'hidden' }));
@@ -100,10 +94,7 @@ export async function tour(owner, { onComputer = {}, onPhone = {} }, visit) {
   shown = await renew(shown);
   await scan(far.page, shown);
   await visit('phone', 'elsewhere', far.page);
-  await page.evaluate(() => {
-    const { attempt } = document.querySelector('doorbell-login');
-    return fetch('/v1/login', { method: 'DELETE', headers: { Authorization: `Bearer ${attempt.deviceCode}` } });
-  });
+  await page.evaluate(() => document.querySelector('doorbell-login').cancel());
   await inState(page, 'cancelled');
   await visit('computer', 'cancelled', page);
   await headed(far.page, 'gave up');
@@ -111,11 +102,11 @@ export async function tour(owner, { onComputer = {}, onPhone = {} }, visit) {
 
   // Numbers.
   shown = await as(NUMBER[0]);
-  await page.waitForSelector('.login-number:not([hidden])');
+  await part(page, 'number').waitFor();
   await visit('computer', 'number', page);
   await scan(mobile, shown);
   await visit('phone', 'number', mobile);
-  const number = await page.evaluate(() => document.querySelector('doorbell-login').now.number);
+  const number = await part(page, 'number').textContent();
   for (let tries = 0; tries < 3; tries += 1) {
     await mobile.fill('#number', number === '00' ? '01' : '00');
     await mobile.click('#approve button');
@@ -126,11 +117,11 @@ export async function tour(owner, { onComputer = {}, onPhone = {} }, visit) {
   shown = await as(DIGITS[0]);
   await scan(mobile, shown);
   await mobile.click('#approve button');
-  await page.waitForSelector('.login-form:not([hidden])');
+  await part(page, 'input').waitFor();
   await visit('computer', 'digits', page);
   await visit('phone', 'digits', mobile);
-  await page.fill('.login-form input', await mobile.getAttribute('.digits', 'aria-label'));
-  await page.click('.login-form button');
+  await part(page, 'input').fill(await mobile.getAttribute('.digits', 'aria-label'));
+  await part(page, 'input').press('Enter');
   await headed(mobile, 'Agreed');
   await visit('phone', 'agreed', mobile);
   await mobile.goto(await as('app-only'));
@@ -138,21 +129,26 @@ export async function tour(owner, { onComputer = {}, onPhone = {} }, visit) {
 
   // What time does; and codes that are none.
   await server.stop();
-  await inState(page, 'offline');
+  await part(page, 'link').filter({ hasText: /./ }).waitFor();
   await visit('computer', 'offline', page);
   const short = await startServer({
     command: 'demo', config: config('created_ttl = "6s"\nrotate = "2s"\nrotate_grace = "0s"'), owner,
   });
   const quick = `http://${short.public.address}/`;
+  // Once it has expired the page does not say any more what its last code was.
+  let last = null;
+  page.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => {
+    last = /"verification_uri_complete":"([^"]*)"/.exec(payload)?.[1] ?? last;
+  }));
   await page.goto(quick);
   shown = await code(page);
-  const fresh = await code(page, shown);
+  await code(page, shown);
   await mobile.goto(shown);
   await headed(mobile, 'renewed');
   await visit('phone', 'renewed', mobile);
   await inState(page, 'expired');
   await visit('computer', 'expired', page);
-  await mobile.goto(await page.evaluate(() => document.querySelector('.login-picture').dataset.for) ?? fresh);
+  await mobile.goto(last);
   await headed(mobile, 'expired');
   await visit('phone', 'expired', mobile);
   await mobile.goto(`${quick}s/${'A'.repeat(43)}`);

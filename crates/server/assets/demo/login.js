@@ -3,12 +3,6 @@
 
 const TEXTS = {
   en: {
-    title: 'Doorbell demo',
-    otherLanguage: '中文',
-    pages: 'Pages',
-    signInPage: 'Sign in',
-    pushPage: 'Push',
-    signInHeading: 'Sign in with your phone',
     signedInHint: 'Your phone can end this: tap “That was not me” there and watch this page.',
     signOut: 'Sign out',
     howHeading: 'What happens here',
@@ -24,12 +18,6 @@ const TEXTS = {
     failed: 'The one-time code was not accepted. Scan once more.',
   },
   zh: {
-    title: 'Doorbell 演示',
-    otherLanguage: 'English',
-    pages: '页面',
-    signInPage: '扫码登录',
-    pushPage: '推送',
-    signInHeading: '用手机扫码登录',
     signedInHint: '手机可以随时结束登录：在手机上点“不是我本人操作”，看看本页的变化。',
     signOut: '退出登录',
     howHeading: '这里发生了什么',
@@ -48,7 +36,6 @@ const TEXTS = {
 
 const MOST_STEPS = 12;
 const SESSION = 'doorbell-demo-session';
-const byId = (id) => document.getElementById(id);
 const login = byId('login');
 let session = null;
 let notice = null;
@@ -56,19 +43,19 @@ let socket = null;
 
 // --- The sign-in ------------------------------------------------------------------------------
 
-login.addEventListener('doorbell-change', (event) => {
-  const { state, version } = event.detail;
-  const item = document.createElement('li');
-  item.textContent = `${new Date().toLocaleTimeString(document.documentElement.lang)}  ${state} (${version})`;
-  byId('trail').prepend(item);
-  while (byId('trail').children.length > MOST_STEPS) byId('trail').lastElementChild.remove();
+login.addEventListener('doorbell-login:state', ({ detail: { state, version } }) => {
+  if (version !== undefined) {
+    const item = document.createElement('li');
+    item.textContent = `${new Date().toLocaleTimeString(document.documentElement.lang)}  ${state} (${version})`;
+    byId('trail').prepend(item);
+    while (byId('trail').children.length > MOST_STEPS) byId('trail').lastElementChild.remove();
+  }
   if (state === 'scanned') notice = null;
   show();
 });
 
 // The one-time code is good once, for a minute, and only with the verifier that never left this page.
-login.addEventListener('doorbell-approved', async (event) => {
-  const { code, verifier } = event.detail;
+login.addEventListener('doorbell-login:approved', async ({ detail: { code, code_verifier: verifier } }) => {
   try {
     const response = await fetch('/v1/token', {
       method: 'POST',
@@ -79,13 +66,14 @@ login.addEventListener('doorbell-approved', async (event) => {
     enter({ token, name: identity.name ?? identity.id });
   } catch {
     leave('failed');
+    login.renew();
   }
 });
 
 function enter(next) {
   session = next;
   notice = null;
-  try { sessionStorage.setItem(SESSION, JSON.stringify(session)); } catch { /* private window */ }
+  Kept.set('sessionStorage', SESSION, JSON.stringify(session));
   show();
   byId('who').focus();
   listen();
@@ -94,14 +82,13 @@ function enter(next) {
 function leave(why) {
   session = null;
   notice = why;
-  try { sessionStorage.removeItem(SESSION); } catch { /* private window */ }
+  Kept.forget('sessionStorage', SESSION);
   socket?.close();
   socket = null;
   show();
-  login.renew();
 }
 
-// Waits as the uid that signed in: a login that is ended closes its connections with 3501.
+// Waits as the uid that signed in: a login that is ended closes its connections, with 3500.
 function listen() {
   const current = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/ws`, 'doorbell.v1');
   socket = current;
@@ -115,12 +102,15 @@ function listen() {
 
 function show() {
   const texts = TEXTS[Language.current];
+  // While somebody is signed in no login is begun; back in its place, the element begins one by itself.
+  if (session !== null) login.remove();
+  else if (!login.isConnected) byId('signed-out').append(login);
   byId('signed-out').hidden = session !== null;
   byId('signed-in').hidden = session === null;
   byId('who').textContent = session ? texts.signedInAs(session.name) : '';
   byId('ended').hidden = notice === null;
   byId('ended').textContent = notice ? texts[notice] : '';
-  byId('open-phone').disabled = session !== null;
+  byId('open-phone').disabled = session !== null || !login.address;
 }
 
 byId('sign-out').addEventListener('click', () => leave('signedOut'));
@@ -136,7 +126,5 @@ Language.start(TEXTS, () => {
   login.setAttribute('lang', Language.current);
   show();
 });
-try {
-  const kept = JSON.parse(sessionStorage.getItem(SESSION));
-  if (kept?.token) enter(kept);
-} catch { /* nothing kept */ }
+const kept = JSON.parse(Kept.get('sessionStorage', SESSION));
+if (kept !== null) enter(kept);

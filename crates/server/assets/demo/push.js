@@ -4,11 +4,6 @@
 
 const TEXTS = {
   en: {
-    title: 'Doorbell demo',
-    otherLanguage: '中文',
-    pages: 'Pages',
-    signInPage: 'Sign in',
-    pushPage: 'Push',
     connectHeading: '1. Wait as somebody',
     uid: 'uid',
     connect: 'Connect',
@@ -53,11 +48,6 @@ const TEXTS = {
     },
   },
   zh: {
-    title: 'Doorbell 演示',
-    otherLanguage: 'English',
-    pages: '页面',
-    signInPage: '扫码登录',
-    pushPage: '推送',
     connectHeading: '1. 以某个 uid 等待',
     uid: 'uid',
     connect: '连接',
@@ -109,7 +99,6 @@ const BACKOFF_MOST_SECONDS = 20;
 const STABLE_AFTER_SECONDS = 5;
 const MOST_MESSAGES = 100;
 
-const byId = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 
 // --- The connection ---------------------------------------------------------------------------

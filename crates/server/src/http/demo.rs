@@ -5,18 +5,17 @@
 //! foreign name server could have pointed here.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use askama::Template;
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use doorbell_protocol::Uid;
-use fast_qr::convert::svg::SvgBuilder;
-use fast_qr::convert::{Builder as _, Shape};
-use fast_qr::{ECL, QRBuilder};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -28,15 +27,24 @@ use super::push::{Pushed, push_by_hand};
 use crate::policy::Identity;
 use crate::settings::Demo;
 
-const SIGN_IN: &str = include_str!("../../assets/demo/login.html");
-const PUSH: &str = include_str!("../../assets/demo/push.html");
 const STYLE: &str = include_str!("../../assets/demo/demo.css");
-const SCRIPTS: [(&str, &str); 4] = [
-    ("/demo/language.js", include_str!("../../assets/demo/language.js")),
+const SCRIPTS: [(&str, &str); 3] = [
+    ("/demo/frame.js", include_str!("../../assets/demo/frame.js")),
     ("/demo/login.js", include_str!("../../assets/demo/login.js")),
-    ("/demo/doorbell-login.js", include_str!("../../assets/demo/doorbell-login.js")),
     ("/demo/push.js", include_str!("../../assets/demo/push.js")),
 ];
+
+#[derive(Template)]
+#[template(path = "demo/login.html")]
+struct SignIn;
+
+#[derive(Template)]
+#[template(path = "demo/push.html")]
+struct Push;
+
+// Nothing is filled in, so rendering cannot fail.
+static SIGN_IN: LazyLock<String> = LazyLock::new(|| SignIn.render().unwrap_or_default());
+static PUSH: LazyLock<String> = LazyLock::new(|| Push.render().unwrap_or_default());
 
 /// Everything the pages load is their own; nothing is inline, nothing frames them.
 const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
@@ -46,8 +54,6 @@ const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
 
 /// How long the push page's token lasts.
 const TOKEN_TTL: Duration = Duration::from_secs(3_600);
-/// Bytes of a text that becomes a QR code.
-const MAX_QR: usize = 512;
 
 /// Where the page's one-liners send their pushes.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +82,7 @@ impl Shown {
 
     /// `GET /`
     pub(super) fn page(&self) -> Response {
-        file(SIGN_IN, "text/html; charset=utf-8")
+        file(&SIGN_IN, "text/html; charset=utf-8")
     }
 
     /// Whether the request is from the machine the server runs on: by loopback, or by the very address that the server
@@ -95,7 +101,6 @@ pub(super) fn routes() -> Router<Public> {
         .route("/push", get(push_page))
         .route("/demo.css", get(|| async { file(STYLE, "text/css; charset=utf-8") }))
         .route("/demo/config.json", get(config))
-        .route("/demo/qr", get(qr))
         .route("/demo/token", post(token))
         .route("/demo/push", post(push));
     for (path, script) in SCRIPTS {
@@ -124,7 +129,7 @@ fn here<'p>(public: &'p Public, extensions: &Extensions) -> Option<&'p Shown> {
 /// `GET /push`; what others in the network may do is sign in.
 async fn push_page(State(public): State<Public>, request: Request) -> Response {
     match here(&public, request.extensions()) {
-        Some(_) => file(PUSH, "text/html; charset=utf-8"),
+        Some(_) => file(&PUSH, "text/html; charset=utf-8"),
         None => Redirect::to("/").into_response(),
     }
 }
@@ -146,25 +151,6 @@ async fn config(State(public): State<Public>, request: Request) -> Response {
         Identity::Token(_) => "token",
     };
     Json(Config { shown, identity }).into_response()
-}
-
-#[derive(Deserialize)]
-struct Text {
-    text: String,
-}
-
-/// `GET /demo/qr?text=`
-async fn qr(Query(Text { text }): Query<Text>) -> Response {
-    let code = (text.len() <= MAX_QR).then(|| QRBuilder::new(text).ecl(ECL::M).build());
-    let Some(Ok(code)) = code else { return StatusCode::BAD_REQUEST.into_response() };
-    let svg = SvgBuilder::default().shape(Shape::Square).margin(2).to_str(&code);
-    let mut response = svg.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/svg+xml"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 #[derive(Debug, Deserialize)]
