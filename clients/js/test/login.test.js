@@ -227,6 +227,22 @@ for (const [blocked, way] of [[['websocket'], 'sse'], [['websocket', 'sse'], 'lo
   });
 }
 
+test('turned away when it wants to be told, it waits as asked, and polls', async (t) => {
+  const full = await startServer({ config: `${CONFIG}[login]\nopening = 0\n`, owner: t });
+  const tab = await loginPage(t, {}, { on: full });
+  const answers = [];
+  tab.on('response', (response) => {
+    const { pathname } = new URL(response.url());
+    if (pathname.startsWith('/v1/login')) answers.push([pathname, response.status()]);
+  });
+  const phone = await scanned(tab);
+  await phone.approve('Ada');
+  await state(tab, 'approved');
+  assert.equal((await redeem(full, await event(tab, 'approved'))).status, 200);
+  // Once, not again and again: the server had said when.
+  assert.deepEqual(answers.filter(([, status]) => status === 503), [['/v1/login/events', 503]]);
+});
+
 test('offline and back: it says so, and what happened meanwhile is there', async (t) => {
   const proxy = await startProxy(t, server.public);
   const tab = await loginPage(t, {}, { at: proxy });

@@ -74,6 +74,8 @@ pub(crate) struct LoginMetrics {
     refused: Family<ByReason, Counter>,
     /// Set, not counted, when somebody asks.
     pub(crate) under_way: Gauge,
+    /// Likewise.
+    pub(crate) long_polls: Gauge,
 }
 
 impl LoginMetrics {
@@ -86,6 +88,11 @@ impl LoginMetrics {
             metrics.refused.clone(),
         );
         registry.register("logins_under_way", "Logins that have not ended", metrics.under_way.clone());
+        registry.register(
+            "login_long_polls",
+            "Requests that wait for a step of a login",
+            metrics.long_polls.clone(),
+        );
         metrics
     }
 

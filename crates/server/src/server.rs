@@ -134,7 +134,8 @@ impl Server {
         let listeners = vec![(public, Listener::Public, Role::Page), (text, Listener::Text, Role::Page)];
         let (sender, receiver) = tokio::sync::mpsc::channel(HTTP_BACKLOG);
         let places = settings.login.places_file.as_deref().map(Places::open).transpose()?;
-        let service = Service::new(&settings, &context, places, runtime.handle().clone())?;
+        let service =
+            Service::new(&settings, &context, places, runtime.handle().clone(), tasks.stop.clone())?;
         // A context is new here, so nothing has set them.
         let _ = context.http.set(sender);
         let _ = context.login.set(Arc::new(service));

@@ -286,6 +286,11 @@ pub struct Login {
     pub interval: Duration,
     /// How long the token lasts that comes of a login.
     pub token_ttl: Duration,
+    /// WebSockets and event streams that may be about to be told of a login at the same moment.
+    pub opening: usize,
+    /// Requests that may wait for a step of a login. Each holds one of the places for ordinary HTTP (`descriptors.rs`), and
+    /// most of those are for phones and backends.
+    pub long_polls: usize,
     /// A database of places in MaxMind's format, for the phone to show where a computer is.
     pub places_file: Option<PathBuf>,
 }
@@ -296,6 +301,8 @@ impl Default for Login {
             rules: LoginRules::default(),
             interval: Duration::from_secs(5),
             token_ttl: Duration::from_secs(3_600),
+            opening: 1_024,
+            long_polls: 128,
             places_file: None,
         }
     }

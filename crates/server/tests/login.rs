@@ -11,6 +11,23 @@ use support::login::{
 };
 use support::{Events, Page, api, connect, eventually, metric, read_head, start};
 
+/// A WebSocket that watches a login.
+fn watch(login: &Login) -> Page {
+    let mut page = Page::upgrade(login.address, "Sec-WebSocket-Protocol: doorbell.v1\r\n");
+    page.text(&json!({"type": "login.watch", "device_code": login.device_code}).to_string());
+    page
+}
+
+/// What a page that watches is told next of its login.
+fn told(page: &mut Page) -> Value {
+    loop {
+        let message: Value = serde_json::from_str(&page.message()).expect("an envelope");
+        if message["type"] == "login" {
+            return message;
+        }
+    }
+}
+
 #[test]
 fn a_page_a_phone_and_a_backend_go_the_whole_way() {
     let server = shop_server();
@@ -56,15 +73,8 @@ fn a_page_a_phone_and_a_backend_go_the_whole_way() {
 fn a_page_is_told_of_every_step_by_websocket_event_stream_and_long_poll() {
     let server = shop_server();
     let login = Login::begin(&server);
-    let mut page = Page::upgrade(server.addresses().public, "Sec-WebSocket-Protocol: doorbell.v1\r\n");
-    let watch = json!({"type": "login.watch", "device_code": login.device_code});
-    page.text(&watch.to_string());
-    let mut told = move || loop {
-        let message: Value = serde_json::from_str(&page.message()).expect("an envelope");
-        if message["type"] == "login" {
-            return message;
-        }
-    };
+    let mut page = watch(&login);
+    let mut told = move || told(&mut page);
     let first = told();
     assert_eq!(
         (&first["state"], &first["version"], &first["login"]),
@@ -108,14 +118,7 @@ fn an_unknown_device_code_is_told_so_on_every_way() {
     assert_eq!(ask(address, "GET", "/v1/login", &bearer, "").status, 404);
     assert_eq!(ask(address, "GET", "/v1/login", "", "").status, 401);
     assert_eq!(ask(address, "GET", "/v1/login/events", &bearer, "").status, 404);
-    let mut page = Page::upgrade(address, "Sec-WebSocket-Protocol: doorbell.v1\r\n");
-    page.text(&json!({"type": "login.watch", "device_code": unknown}).to_string());
-    let told = loop {
-        let message: Value = serde_json::from_str(&page.message()).expect("an envelope");
-        if message["type"] == "login" {
-            break message;
-        }
-    };
+    let told = told(&mut watch(&Login { device_code: unknown, ..Login::begin(&server) }));
     assert_eq!(told, json!({"type": "login", "state": null, "error": "not_found"}));
 }
 
@@ -213,9 +216,8 @@ fn a_page_that_is_gone_ends_its_login_and_renewing_and_cancelling_work() {
     settings.login.rules.abandoned = std::time::Duration::from_millis(300);
     let server = start(settings);
     let login = Login::begin(&server);
-    let mut page = Page::upgrade(login.address, "Sec-WebSocket-Protocol: doorbell.v1\r\n");
-    page.text(&json!({"type": "login.watch", "device_code": login.device_code}).to_string());
-    while !page.message().contains("\"type\":\"login\"") {}
+    let mut page = watch(&login);
+    told(&mut page);
     drop(page);
     eventually("the login to be cancelled", || {
         api(&server, "GET", &format!("/v1/logins/{}", login.id), "").1.contains("\"state\":\"cancelled\"")
@@ -277,32 +279,102 @@ fn a_client_is_told_what_is_wrong_with_its_request() {
 }
 
 #[test]
-fn those_who_wait_leave_room_for_phones() {
+fn a_page_that_begins_to_watch_while_steps_are_taken_is_told_each_once_and_in_order() {
+    let server = shop_server();
+    for round in 0..150 {
+        let login = Login::begin(&server);
+        let phone = Phone::open(&login);
+        let steps = std::thread::spawn(move || {
+            for step in ["scan", "deny"] {
+                let answer = phone.post(step, &[]);
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+        });
+        let mut pages: Vec<_> = (0..4).map(|_| watch(&login)).collect();
+        steps.join().expect("no panic");
+        for page in &mut pages {
+            let mut versions = Vec::new();
+            while versions.last() != Some(&3) {
+                versions.push(told(page)["version"].as_u64().expect("a version"));
+            }
+            assert!(versions.is_sorted_by(|before, after| before < after), "{versions:?} in round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_page_that_asks_again_is_told_again() {
     let server = shop_server();
     let login = Login::begin(&server);
-    let wait = || {
-        let mut socket = connect(login.address);
-        let ask_for = format!(
-            "GET /v1/login?since=1&wait=55 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
-            login.device_code
-        );
-        socket.write_all(ask_for.as_bytes()).expect("the server reads");
-        socket
-    };
-    let mut waiting: Vec<_> = (0..128).map(|_| wait()).collect();
-    eventually("the places to wait to be taken", || {
-        let answer = login.ask("GET", "/v1/login?since=1&wait=1", "");
-        assert!([200, 503].contains(&answer.status), "{answer:?}");
-        let full = answer.status == 503 && answer.header("retry-after") == Some("5");
-        if !full {
-            // This question may have had the place that one of those then did not get.
-            waiting.push(wait());
-        }
-        full
-    });
+    let mut page = watch(&login);
+    assert_eq!(told(&mut page)["version"], 1);
+    page.text(&json!({"type": "login.watch", "device_code": login.device_code}).to_string());
+    assert_eq!(told(&mut page)["version"], 1);
     Phone::scanned(&login);
-    let answers: Vec<_> = waiting.iter_mut().map(support::read_all).collect();
-    let told = answers.iter().filter(|answer| answer.contains("\"state\":\"scanned\"")).count();
-    assert_eq!(told, 128);
-    assert!(answers.iter().all(|answer| answer.contains("\"scanned\"") || answer.contains(" 503 ")));
+    assert_eq!(told(&mut page)["version"], 2);
+}
+
+#[test]
+fn a_page_for_which_there_is_no_room_is_told_when_to_come_back() {
+    let mut settings = login_settings(shop());
+    settings.login.opening = 0;
+    let mut server = start(settings.clone());
+    let login = Login::begin(&server);
+    let mut page = watch(&login);
+    let busy =
+        json!({"type": "login", "state": null, "error": "temporarily_unavailable", "retry_after_ms": 1_000});
+    assert_eq!(told(&mut page), busy);
+    let events = login.ask("GET", "/v1/login/events", "");
+    assert_eq!((events.status, events.header("retry-after")), (503, Some("1")), "{events:?}");
+    assert_eq!(metric(&server, "doorbell_logins_refused_total{reason=\"opening\"}"), 2);
+
+    settings.login.opening = 1;
+    server.reload(settings).expect("good settings");
+    page.text(&json!({"type": "login.watch", "device_code": login.device_code}).to_string());
+    assert_eq!(told(&mut page)["state"], "pending");
+}
+
+/// Asks for a login's next step, which may take 55 seconds.
+fn wait(login: &Login) -> std::net::TcpStream {
+    let mut socket = connect(login.address);
+    let ask_for = format!(
+        "GET /v1/login?since=1&wait=55 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+        login.device_code
+    );
+    socket.write_all(ask_for.as_bytes()).expect("the server reads");
+    socket
+}
+
+#[test]
+fn those_who_wait_leave_room_for_phones_and_the_rest_is_told_when_to_ask_again() {
+    let mut settings = login_settings(shop());
+    settings.login.long_polls = 4;
+    let server = start(settings);
+    let login = Login::begin(&server);
+    let mut waiting: Vec<_> = (0..4).map(|_| wait(&login)).collect();
+    eventually("the places to be taken", || metric(&server, "doorbell_login_long_polls") == 4);
+    let turned_away = login.ask("GET", "/v1/login?since=1&wait=1", "");
+    assert_eq!((turned_away.status, turned_away.header("retry-after")), (503, Some("5")), "{turned_away:?}");
+    assert_eq!(turned_away.error(), "temporarily_unavailable");
+    assert_eq!(metric(&server, "doorbell_logins_refused_total{reason=\"long_polls\"}"), 1);
+    // A poll of the token that asks to wait is answered at once.
+    let polled =
+        login.token_with(&[("client_secret", SECRET), ("code_verifier", VERIFIER)], "Prefer: wait=55\r\n");
+    assert_eq!(polled.error(), "authorization_pending");
+
+    Phone::scanned(&login);
+    for answer in waiting.iter_mut().map(support::read_all) {
+        assert!(answer.contains("\"state\":\"scanned\""), "{answer}");
+    }
+    eventually("the places to be free", || metric(&server, "doorbell_login_long_polls") == 0);
+}
+
+#[test]
+fn a_server_that_stops_answers_those_who_wait() {
+    let server = shop_server();
+    let mut waiting = wait(&Login::begin(&server));
+    eventually("it to wait", || metric(&server, "doorbell_login_long_polls") == 1);
+    let _ = server.drain();
+    let answer = support::read_all(&mut waiting);
+    assert!(answer.contains("\"state\":\"pending\""), "{answer:?}");
 }

@@ -46,6 +46,23 @@ export class CallError extends Error {
   ) {
     super(description);
   }
+
+  /** What the server answered that was not what was asked for. */
+  static of(response: Response, answer: Record<string, unknown>): CallError {
+    const retryAfter = Number(response.headers.get('Retry-After') ?? NaN);
+    return new CallError(
+      response.ok ? 0 : response.status,
+      String(answer.error ?? response.status),
+      String(answer.error_description ?? answer.detail ?? response.status),
+      retryAfter >= 0 ? retryAfter : undefined,
+      typeof answer.tries_left === 'number' ? answer.tries_left : undefined,
+    );
+  }
+}
+
+/** The members of an answer; none of what is no JSON. */
+export async function members(response: Response): Promise<Record<string, unknown>> {
+  return (await response.json().catch(() => ({}))) as Record<string, unknown>;
 }
 
 /** An answer that takes longer than this, beyond what it was asked to wait, does not come. */
@@ -100,16 +117,9 @@ export class LoginApi {
         cache: 'no-store',
         signal: abort.signal,
       });
-      const answer = (await response.json().catch(() => ({}))) as Record<string, unknown>;
+      const answer = await members(response);
       if (response.ok && typeof answer.version === 'number') return answer as unknown as View;
-      const retryAfter = Number(response.headers.get('Retry-After') ?? NaN);
-      throw new CallError(
-        response.ok ? 0 : response.status,
-        String(answer.error ?? response.status),
-        String(answer.error_description ?? answer.detail ?? response.status),
-        retryAfter >= 0 ? retryAfter : undefined,
-        typeof answer.tries_left === 'number' ? answer.tries_left : undefined,
-      );
+      throw CallError.of(response, answer);
     } catch (error) {
       throw error instanceof CallError ? error : new CallError(0, 'network', String(error));
     } finally {

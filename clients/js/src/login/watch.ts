@@ -3,7 +3,7 @@
 
 import { backoff } from '../backoff.js';
 import { EventStream } from '../transports/event-stream.js';
-import { CallError, type LoginApi, type View } from './api.js';
+import { CallError, members, type LoginApi, type View } from './api.js';
 
 const OPEN_WITHIN_MS = 5_000;
 /** The server says something at least this often. */
@@ -22,7 +22,7 @@ export interface Watcher {
   version(): number;
 }
 
-/** Says whether it was of any use before it ended. */
+/** Says whether it was of any use before it ended; throws a `CallError` when the server says when to come back. */
 type Way = (signal: AbortSignal, alive: () => void) => Promise<boolean>;
 
 export class Watch {
@@ -51,23 +51,27 @@ export class Watch {
     const ways: Way[] = [(...to) => this._socket(...to), (...to) => this._events(...to), (...to) => this._poll(...to)];
     let failures = 0;
     for (let at = typeof WebSocket === 'function' ? 0 : 1; !this._stop.signal.aborted;) {
-      const worked = await this._try(ways[at]!);
+      const { worked, retryAfter } = await this._try(ways[at]!);
       if (this._stop.signal.aborted) return;
       if (worked) {
         failures = 0;
       } else {
         at = (at + 1) % ways.length;
-        // The next way at once; after the last of them, patience.
-        if (at !== 0) continue;
+        // The next way at once; after the last of them, or when the server asks for it, patience.
+        if (at !== 0 && retryAfter === undefined) continue;
       }
       this._watcher.reachable(false);
-      await this._pause(backoff(failures, LONGEST_WAIT_MS, Math.random()));
+      const random = Math.random();
+      // Those who were turned away together do not come back together.
+      await this._pause(
+        retryAfter === undefined ? backoff(failures, LONGEST_WAIT_MS, random) : retryAfter * 1000 * (1 + random / 2),
+      );
       failures += 1;
     }
   }
 
   /** Runs one way to its end, or until it is silent for too long. */
-  private async _try(way: Way): Promise<boolean> {
+  private async _try(way: Way): Promise<{ worked: boolean; retryAfter?: number | undefined }> {
     const end = new AbortController();
     const abort = (): void => end.abort();
     this._stop.signal.addEventListener('abort', abort);
@@ -77,10 +81,11 @@ export class Watch {
       timer = setTimeout(abort, SILENCE_MS + GRACE_MS);
     };
     try {
-      return await way(end.signal, alive);
+      return { worked: await way(end.signal, alive) };
     } catch (error) {
-      if (error instanceof CallError && error.status === 404) this._gone();
-      return false;
+      if (!(error instanceof CallError)) return { worked: false };
+      if (error.status === 404) this._gone();
+      return { worked: false, retryAfter: error.retryAfter };
     } finally {
       clearTimeout(timer);
       this._stop.signal.removeEventListener('abort', abort);
@@ -101,7 +106,7 @@ export class Watch {
   }
 
   private _socket(signal: AbortSignal, alive: () => void): Promise<boolean> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       let worked = false;
       const socket = new WebSocket(this._api.endpoint.websocket, 'doorbell.v1');
       const say = (message: object): void => socket.send(JSON.stringify(message));
@@ -120,7 +125,10 @@ export class Watch {
       socket.onopen = () => say({ type: 'login.watch', device_code: this._deviceCode });
       socket.onmessage = ({ data }) => {
         const message = read(data);
-        if (message?.type === 'login') {
+        if (message?.type === 'login' && typeof message.retry_after_ms === 'number') {
+          reject(new CallError(503, String(message.error), '', message.retry_after_ms / 1000));
+          end();
+        } else if (message?.type === 'login') {
           worked = true;
           alive();
           this._hear(message as unknown as View);
@@ -141,8 +149,8 @@ export class Watch {
         cache: 'no-store',
         signal,
       });
-      if (response.status === 404) this._gone();
-      if (!response.ok || !response.body) return false;
+      if (!response.ok) throw CallError.of(response, await members(response));
+      if (!response.body) return false;
       const decoder = new TextDecoder();
       const stream = new EventStream((kind, data) => {
         const message = kind === 'login' && read(data);
@@ -157,7 +165,8 @@ export class Watch {
         stream.push(decoder.decode(value, { stream: true }));
         if (worked) alive();
       }
-    } catch {
+    } catch (error) {
+      if (error instanceof CallError) throw error;
       return worked;
     }
   }
@@ -173,7 +182,7 @@ export class Watch {
         this._hear(view);
       }
     } catch (error) {
-      if (error instanceof CallError && error.status === 404) throw error;
+      if (error instanceof CallError && (error.status === 404 || error.retryAfter !== undefined)) throw error;
       return worked;
     }
   }

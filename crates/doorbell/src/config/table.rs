@@ -477,6 +477,20 @@ pub(crate) static KEYS: &[Key] = &[
         set: |c, v, e| put(&mut c.settings.login.token_ttl, v.duration(SECOND..=*KEEP.end(), e)),
     },
     Key {
+        name: "login.opening",
+        shown: Default("1024"),
+        doc: "WebSockets and event streams that may be about to be told of a login at the same moment; one more is \
+              told to come back. With 0 pages poll.",
+        set: |c, v, e| put(&mut c.settings.login.opening, v.count(0..=1_000_000, e).map(usize_of)),
+    },
+    Key {
+        name: "login.long_polls",
+        shown: Default("128"),
+        doc: "Requests that may wait for a step of a login; one more is told to come back. Each takes a place that \
+              phones and backends need as well.",
+        set: |c, v, e| put(&mut c.settings.login.long_polls, v.count(1..=100_000, e).map(usize_of)),
+    },
+    Key {
         name: "login.places_file",
         shown: Example("\"/var/lib/GeoIP/GeoLite2-City.mmdb\""),
         doc: "A database of places in MaxMind's format (GeoLite2, DB-IP Lite; City or Country), read at the start: the phone's page then shows where the computer's address is. Without it, it shows the address alone.",

@@ -251,8 +251,10 @@ async fn ready(State(context): State<App>) -> Response {
     responses((status = 200, description = "the metrics", body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(State(context): State<App>) -> Response {
     let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
-    let under_way = context.login.get().map_or(0, |service| service.under_way());
-    context.metrics.login.under_way.set(gauge(under_way));
+    if let Some(service) = context.login.get() {
+        context.metrics.login.under_way.set(gauge(service.under_way()));
+        context.metrics.login.long_polls.set(gauge(service.waiting()));
+    }
     context.metrics.bound.set(gauge(context.hub.connections()));
     context.metrics.users.set(gauge(context.hub.users()));
     context.metrics.revocations.set(gauge(context.revocations.count()));

@@ -493,7 +493,7 @@ impl Slot {
 
     /// Lets in an event stream on a login; what it is told comes once the login is found.
     fn watch_login(&mut self, stream: Stream, tools: &Tools) -> Next {
-        let Some(service) = tools.context.login.get() else { return Next::Farewell(stream.refusal) };
+        let Some(service) = tools.context.login.get() else { return Next::Farewell(stream.busy) };
         self.bound_silence(tools);
         self.expires = tools.after(LOGIN_EVENTS_TIMEOUT);
         self.deadline = tools.after(tools.policy.limits.ping_interval);

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::connection::Dialect;
 use crate::cookies::{LOGIN_COOKIE, cookie};
 use crate::login::Stream;
-use crate::upgrade::Refused;
+use crate::upgrade::{Refused, busy};
 
 /// How long a poll waits that does not say, and at most. Proxies often cut after 30 or 60 seconds.
 const WAIT: Duration = Duration::from_secs(25);
@@ -55,20 +55,29 @@ pub(super) fn read_login(
     redeem: impl FnOnce(&str) -> Option<Vec<u8>>,
 ) -> Result<Stream, Refused> {
     let read = Subscription::read(Dialect::Events, asked, redeem)?;
-    let mut head = events_head(read.allow_origin.as_deref());
-    if read.allow_origin.is_some() {
-        // The cookie that binds the browser to its login comes along.
-        head.truncate(head.len() - 2);
-        head.extend_from_slice(b"Access-Control-Allow-Credentials: true\r\n\r\n");
-    }
-    let refusal = Refused::new(404, "not_found", "there is no such login, or it is not this browser's");
+    let opened = |answer| opened(answer, read.allow_origin.as_deref());
+    let unknown = Refused::new(404, "not_found", "there is no such login, or it is not this browser's");
     Ok(Stream {
         device_code: String::from_utf8(read.credential).unwrap_or_default(),
         cookie: cookies.and_then(|cookies| cookie(cookies, LOGIN_COOKIE)).map(str::to_owned),
+        head: opened(events_head(None)),
+        unknown: opened(unknown.answer()),
+        busy: opened(busy("opening").answer()),
         web_origin: read.allow_origin,
-        head,
-        refusal: refusal.answer(),
     })
+}
+
+/// An answer that the page which asked may read: the cookie that binds its browser to its login came along.
+fn opened(mut answer: Vec<u8>, origin: Option<&str>) -> Vec<u8> {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    if let (Some(origin), Some(end)) = (origin, end) {
+        let lines = format!(
+            "\r\nAccess-Control-Allow-Origin: {origin}\r\nAccess-Control-Allow-Credentials: true\r\n\
+             Access-Control-Expose-Headers: Retry-After\r\nVary: Origin"
+        );
+        answer.splice(end..end, lines.into_bytes());
+    }
+    answer
 }
 
 impl Subscription {

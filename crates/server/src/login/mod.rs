@@ -4,6 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`watchers`] | who is told when a login takes a step, and telling them |
+//! | [`room`] | how many may ask at once |
 //! | [`shown`] | a login as JSON |
 //! | [`providers`] | who can say who a phone's owner is |
 //!
@@ -11,6 +12,7 @@
 //! watch; no task belongs to a page.
 
 mod providers;
+mod room;
 mod shown;
 mod watchers;
 
@@ -21,13 +23,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use doorbell_login::{
     Attempt, Keys, LoginId, Logins, MemoryStore, NoRandomness, Now, Observer, Page, Provider, Random,
-    Refusal, State, Step, StoreError, View,
+    Refusal, State, Step, View,
 };
 use serde::Serialize;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use self::providers::Providers;
+use self::room::Room;
 pub(crate) use self::shown::{Envelope, Shown, seconds};
 use self::watchers::Watchers;
 use crate::context::Context;
@@ -36,11 +39,11 @@ use crate::metrics::LoginMetrics;
 use crate::places::Places;
 use crate::settings::{Login, Settings, WebhookEvent};
 
-/// Requests of pages on their way from the event loops to the store; one more is told to come back.
-const ASKING: usize = 1_024;
-/// Requests that wait for a step. Each holds one of the places for ordinary HTTP (`descriptors.rs`), and most of those are
-/// for phones and backends.
-const WAITING: usize = 128;
+/// When a page for which there was no room should ask again: those before it are on their way to the store, which takes
+/// no longer.
+const OPENING_AGAIN: Duration = Duration::from_secs(1);
+/// The same for a request that wanted to wait; those before it leave with the next step or after `wait` seconds.
+const WAITING_AGAIN: Duration = Duration::from_secs(5);
 /// How often the clock's work is done.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -55,8 +58,24 @@ pub(crate) struct Service {
     places: Option<Places>,
     started: Instant,
     runtime: Handle,
-    asking: Arc<Semaphore>,
-    waiting: Semaphore,
+    stop: CancellationToken,
+    opening: Room,
+    waiting: Room,
+}
+
+/// Why a request could not wait for a step.
+#[derive(Debug)]
+pub(crate) enum NotWaited {
+    /// The login says no.
+    Refused(Refusal),
+    /// As many wait as may; when to ask again.
+    Full(Duration),
+}
+
+impl From<Refusal> for NotWaited {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 /// The system's randomness.
@@ -107,12 +126,13 @@ impl Observer for Teller {
 }
 
 impl Service {
-    /// A service whose work for pages runs on `runtime`.
+    /// A service whose work for pages runs on `runtime`, and whose requests wait no longer than until `stop`.
     pub(crate) fn new(
         settings: &Settings,
         context: &Arc<Context>,
         places: Option<Places>,
         runtime: Handle,
+        stop: CancellationToken,
     ) -> Result<Self, NoRandomness> {
         let watchers = Arc::<Watchers>::default();
         let metrics = context.metrics.login.clone();
@@ -133,8 +153,9 @@ impl Service {
             places,
             started: Instant::now(),
             runtime,
-            asking: Arc::new(Semaphore::new(ASKING)),
-            waiting: Semaphore::new(WAITING),
+            stop,
+            opening: Room::default(),
+            waiting: Room::default(),
         })
     }
 
@@ -183,23 +204,27 @@ impl Service {
         self.logins.under_way()
     }
 
+    /// How many requests wait for a step, for the metrics.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.taken()
+    }
+
     /// The attempt and what its page is shown once its version is another than `since`, or after `wait`.
     pub(crate) async fn wait_for(
         &self,
         page: Page<'_>,
         since: Option<u64>,
         wait: Duration,
-    ) -> Result<(Arc<Attempt>, View), Refusal> {
+    ) -> Result<(Arc<Attempt>, View), NotWaited> {
         let first = self.logins.current(page, self.now()).await?;
         let Some(since) = since else { return Ok(first) };
         if first.0.version != since {
             return Ok(first);
         }
         if !self.wait_while(first.0.id, wait, |attempt| attempt.version == since).await {
-            self.refused("busy");
-            return Err(Refusal::Store(StoreError("too many requests wait".to_owned())));
+            return Err(NotWaited::Full(WAITING_AGAIN));
         }
-        self.logins.current(page, self.now()).await
+        Ok(self.logins.current(page, self.now()).await?)
     }
 
     /// Returns once `keep_waiting` does not hold of the login, or after `wait`; false at once when too many wait.
@@ -209,7 +234,10 @@ impl Service {
         wait: Duration,
         keep_waiting: impl Fn(&Attempt) -> bool,
     ) -> bool {
-        let Ok(_place) = self.waiting.try_acquire() else { return false };
+        let Some(_place) = self.waiting.enter(self.settings.load().long_polls) else {
+            self.refused("long_polls");
+            return false;
+        };
         let waiter = self.watchers.waiter(id);
         let waiting = async {
             loop {
@@ -222,16 +250,19 @@ impl Service {
                 stepped.await;
             }
         };
-        // Too late is as good as nothing: whoever waited looks again.
-        let _ = tokio::time::timeout(wait, waiting).await;
+        // However it ends, whoever waited looks again.
+        tokio::select! {
+            _ = tokio::time::timeout(wait, waiting) => {}
+            () = self.stop.cancelled() => {}
+        }
         true
     }
 
     /// Has a page's connection told of its login from now on, at once and at each step.
     pub(crate) fn watch(self: &Arc<Self>, connection: &Arc<Connection>, device_code: String) {
-        let Ok(place) = Arc::clone(&self.asking).try_acquire_owned() else {
-            self.refused("busy");
-            connection.tell_login(&shown::failure("temporarily_unavailable"));
+        let Some(place) = self.opening.enter(self.settings.load().opening) else {
+            self.refused("opening");
+            connection.tell_login(&shown::failure("temporarily_unavailable", Some(OPENING_AGAIN)));
             return;
         };
         let (service, connection) = (Arc::clone(self), Arc::clone(connection));
@@ -239,22 +270,25 @@ impl Service {
             // The cookie is for paths under /v1, so a WebSocket's handshake has none; its origin was checked there.
             match service.logins.watch(&device_code, service.now()).await {
                 Ok(attempt) => service.begin_to_tell(&connection, &attempt).await,
-                Err(refusal) => connection.tell_login(&shown::failure(error_of(&refusal))),
+                Err(refusal) => {
+                    let again = matches!(refusal, Refusal::Store(_)).then_some(WAITING_AGAIN);
+                    connection.tell_login(&shown::failure(error_of(&refusal), again));
+                }
             }
             drop(place);
         });
     }
 
-    /// Opens an event stream on a login: `head` and the first event, or `refusal`, which ends the connection.
+    /// Opens an event stream on a login: its head and the first event, or an answer that ends the connection.
     pub(crate) fn open_stream(self: &Arc<Self>, connection: &Arc<Connection>, stream: Stream) {
-        let Ok(place) = Arc::clone(&self.asking).try_acquire_owned() else {
-            self.refused("busy");
-            connection.end_with(&stream.refusal);
+        let Some(place) = self.opening.enter(self.settings.load().opening) else {
+            self.refused("opening");
+            connection.end_with(&stream.busy);
             return;
         };
         let (service, connection) = (Arc::clone(self), Arc::clone(connection));
         self.runtime.spawn(async move {
-            let Stream { device_code, cookie, web_origin, head, refusal } = stream;
+            let Stream { device_code, cookie, web_origin, head, unknown, busy } = stream;
             let page = Page {
                 device_code: &device_code,
                 cookie: cookie.as_deref(),
@@ -265,18 +299,23 @@ impl Service {
                     connection.send_head(&head);
                     service.begin_to_tell(&connection, &attempt).await;
                 }
+                Err(Refusal::Store(error)) => {
+                    tracing::error!(%error, "failed to look a login up");
+                    connection.end_with(&busy);
+                }
                 Err(_) => {
                     service.refused("unknown");
-                    connection.end_with(&refusal);
+                    connection.end_with(&unknown);
                 }
             }
             drop(place);
         });
     }
 
-    /// Listens first and looks then, so that no step falls between; a page drops what is older than what it has.
+    /// Listens first and looks then, so that no step falls between; one that does both is told once.
     async fn begin_to_tell(&self, connection: &Arc<Connection>, attempt: &Attempt) {
-        if self.watchers.add(attempt.id, connection) {
+        let (watcher, is_new) = self.watchers.add(attempt.id, connection);
+        if is_new {
             self.logins.watched(attempt, self.now());
         }
         if connection.is_closing() {
@@ -286,7 +325,7 @@ impl Service {
         }
         if let Ok(Some(attempt)) = self.logins.inspect(attempt.id).await {
             let view = self.logins.view(&attempt, self.now());
-            connection.tell_login(&shown::envelope(&view));
+            watcher.tell(view.version, &shown::envelope(&view));
         }
     }
 
@@ -314,7 +353,7 @@ impl Service {
     }
 }
 
-/// What an event stream on a login was asked with, and its two beginnings.
+/// What an event stream on a login was asked with, and how it may be answered.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) device_code: String,
@@ -323,7 +362,9 @@ pub(crate) struct Stream {
     /// The head of a stream.
     pub(crate) head: Vec<u8>,
     /// The whole answer when there is no such login.
-    pub(crate) refusal: Vec<u8>,
+    pub(crate) unknown: Vec<u8>,
+    /// The whole answer when there is no room.
+    pub(crate) busy: Vec<u8>,
 }
 
 /// The error's name on the wire.

@@ -1,5 +1,7 @@
 //! A login as its page is shown it: one JSON object, the same in every answer and event.
 
+use std::time::Duration;
+
 use doorbell_login::{Token, View};
 use serde::Serialize;
 
@@ -77,7 +79,8 @@ pub(super) fn envelope(view: &View) -> Vec<u8> {
     serde_json::to_vec(&Envelope::of(view)).unwrap_or_default()
 }
 
-/// The envelope that says why there is none. `error` is a word of ours.
-pub(super) fn failure(error: &'static str) -> Vec<u8> {
-    format!("{{\"type\":\"login\",\"state\":null,\"error\":\"{error}\"}}").into_bytes()
+/// The envelope that says why there is none, and when to ask again where that helps. `error` is a word of ours.
+pub(super) fn failure(error: &'static str, again: Option<Duration>) -> Vec<u8> {
+    let again = again.map_or_else(String::new, |again| format!(",\"retry_after_ms\":{}", again.as_millis()));
+    format!("{{\"type\":\"login\",\"state\":null,\"error\":\"{error}\"{again}}}").into_bytes()
 }

@@ -2,6 +2,9 @@
 //!
 //! Connections that watch are told by whoever took the step, with one write each; requests that wait are woken. Both
 //! are forgotten when they go or the login ends, and a login has at most [`MOST`] connections: the oldest makes room.
+//!
+//! Steps may be told by several threads at once, and a connection that just came looks for itself. A [`Watcher`] lets
+//! each version through once and none after a later one; its lock is held while its connection is written to.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -25,9 +28,39 @@ pub(super) struct Watchers {
     connections: Mutex<HashMap<u64, LoginId>>,
 }
 
+/// A connection that is told of a login.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    connection: Weak<Connection>,
+    /// The least version that it may still be told.
+    next: Mutex<u64>,
+}
+
+impl Watcher {
+    /// Tells it, unless it was told this version or a later one.
+    pub(super) fn tell(&self, version: u64, envelope: &[u8]) {
+        let Some(connection) = self.connection.upgrade() else { return };
+        let mut next = self.next.lock();
+        if version >= *next {
+            *next = version + 1;
+            connection.tell_login(envelope);
+        }
+    }
+
+    /// It asked once more, so it may be told once more what it was told last.
+    fn again(&self) {
+        let mut next = self.next.lock();
+        *next = next.saturating_sub(1);
+    }
+
+    fn is_of(&self, connection: &Connection) -> bool {
+        std::ptr::eq(self.connection.as_ptr(), connection)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Watched {
-    connections: Vec<Weak<Connection>>,
+    watchers: Vec<Arc<Watcher>>,
     stepped: Arc<Notify>,
     waiting: usize,
 }
@@ -43,24 +76,28 @@ impl Watchers {
         &self.logins[usize::from(id.as_bytes()[2]) % SHARDS]
     }
 
-    /// Has a connection told of a login, and of no other; whether that is new.
-    pub(super) fn add(&self, id: LoginId, connection: &Arc<Connection>) -> bool {
+    /// Has a connection told of a login, and of no other; and whether that is new.
+    pub(super) fn add(&self, id: LoginId, connection: &Arc<Connection>) -> (Arc<Watcher>, bool) {
         let before = self.connections.lock().insert(connection.id().as_u64(), id);
         connection.note_watching();
-        if before == Some(id) {
-            return false;
-        }
-        if let Some(before) = before {
+        if let Some(before) = before.filter(|before| *before != id) {
             self.take_out(before, connection);
         }
         let mut logins = self.shard(id).lock();
         let watched = logins.entry(id).or_default();
-        watched.connections.retain(|other| other.strong_count() > 0);
-        if watched.connections.len() >= MOST {
-            watched.connections.remove(0);
+        if let Some(watcher) = watched.watchers.iter().find(|watcher| watcher.is_of(connection)) {
+            let watcher = Arc::clone(watcher);
+            drop(logins);
+            watcher.again();
+            return (watcher, false);
         }
-        watched.connections.push(Arc::downgrade(connection));
-        true
+        watched.watchers.retain(|other| other.connection.strong_count() > 0);
+        if watched.watchers.len() >= MOST {
+            watched.watchers.remove(0);
+        }
+        let watcher = Arc::new(Watcher { connection: Arc::downgrade(connection), next: Mutex::new(0) });
+        watched.watchers.push(Arc::clone(&watcher));
+        (watcher, before != Some(id))
     }
 
     /// Forgets a connection; the login it watched.
@@ -73,7 +110,7 @@ impl Watchers {
     fn take_out(&self, id: LoginId, connection: &Connection) {
         let mut logins = self.shard(id).lock();
         if let Some(watched) = logins.get_mut(&id) {
-            watched.connections.retain(|other| !std::ptr::eq(other.as_ptr(), connection));
+            watched.watchers.retain(|watcher| !watcher.is_of(connection));
             if watched.is_idle() {
                 logins.remove(&id);
             }
@@ -93,21 +130,21 @@ impl Watchers {
         let mut logins = self.shard(attempt.id).lock();
         let Some(watched) = logins.get_mut(&attempt.id) else { return };
         watched.stepped.notify_waiters();
-        let connections: Vec<_> = watched.connections.iter().filter_map(Weak::upgrade).collect();
+        let watchers = watched.watchers.clone();
         drop(logins);
-        if connections.is_empty() {
+        if watchers.is_empty() {
             return;
         }
         let envelope = shown::envelope(&view());
-        for connection in connections {
-            connection.tell_login(&envelope);
+        for watcher in watchers {
+            watcher.tell(attempt.version, &envelope);
         }
     }
 }
 
 impl Watched {
     const fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.connections.is_empty()
+        self.waiting == 0 && self.watchers.is_empty()
     }
 }
 

@@ -16,7 +16,7 @@ use super::fields::Fields;
 use super::{Refused, service};
 use crate::cookies::LOGIN_COOKIE;
 use crate::http::public::Public;
-use crate::login::{Envelope, Service, Shown, is_exempt};
+use crate::login::{Envelope, NotWaited, Service, Shown, is_exempt};
 
 /// How long a look may wait, and does that does not say. Proxies often cut after 30 or 60 seconds.
 const MAX_WAIT: Duration = Duration::from_secs(55);
@@ -196,8 +196,15 @@ pub(super) async fn current(
     };
     let since = number("since")?;
     let wait = number("wait")?.map_or(WAIT, Duration::from_secs).min(MAX_WAIT);
-    let (_, view) = service.wait_for(page(&caller)?, since, wait).await?;
-    Ok(Json(Envelope::of(&view)))
+    match service.wait_for(page(&caller)?, since, wait).await {
+        Ok((_, view)) => Ok(Json(Envelope::of(&view))),
+        Err(NotWaited::Refused(refusal)) => Err(refusal.into()),
+        Err(NotWaited::Full(again)) => {
+            let text = "as many requests wait for logins as may (login.long_polls)";
+            Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text)
+                .after(again.as_secs()))
+        }
+    }
 }
 
 /// `DELETE /v1/login`

@@ -186,6 +186,7 @@ async fn across_origins(State(public): State<Public>, request: Request, next: Ne
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     }
     response
