@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { connectionsOf } from '../lib/api.js';
 import { launch } from '../lib/browser.js';
 import { Page } from '../lib/page.js';
-import { shell, startServer } from '../lib/server.js';
+import { shell, startServer, tokenFor } from '../lib/server.js';
 import { until } from '../lib/until.js';
 
 let browser;
@@ -85,7 +85,7 @@ test('a push from the form arrives on top, and says how many heard it', async (t
 });
 
 test('the form cannot be used by another origin', async () => {
-  const page = await Page.as(server, 'guarded');
+  const page = await Page.as(server, await tokenFor(server, 'guarded'));
   const body = JSON.stringify({ uid: 'guarded', data: 'x' });
   const post = (headers) => fetch(`http://${server.public.address}/demo/push`, { method: 'POST', headers, body });
   assert.ok((await post({ 'Content-Type': 'application/json', Origin: 'https://evil.example' })).status >= 400);

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { asClient, code, computer, heading, inState, part, phone, scan } from '../lib/login.js';
+import { Page } from '../lib/page.js';
 import { startServer } from '../lib/server.js';
 import { until } from '../lib/until.js';
 
@@ -243,6 +244,28 @@ test('the phone page is strict: nothing from elsewhere, no frame, no referrer, n
     ['referrer-policy', 'no-referrer'], ['cache-control', 'no-store'], ['x-frame-options', 'DENY'], ['x-content-type-options', 'nosniff'],
   ]) assert.equal(headers[name], value);
   assert.doesNotMatch(await response.text(), /(?:src|href)="(?:https?:)?\/\//);
+});
+
+test('signing out ends the token on the server, and the phone is told', async (t) => {
+  const { server, address } = await demo(t);
+  const { page, complaints } = await computer(t, address);
+  const mobile = await phone(t);
+  await scan(mobile, await code(page));
+  await mobile.page.click('#approve button');
+  await page.waitForSelector('#signed-in:not([hidden])');
+  const { token } = JSON.parse(await page.evaluate(() => sessionStorage.getItem('doorbell-demo-session')));
+  // Another of the person's pages, such as one whose token was stolen.
+  const other = await Page.as(server, token);
+  await page.click('#sign-out');
+  assert.equal(await other.closeCodeWithin(), 3500);
+  await page.waitForSelector('#signed-out:not([hidden])');
+  assert.equal(await page.textContent('#ended'), 'Signed out.');
+  const late = await Page.connect(server);
+  late.send(token);
+  assert.equal(await late.closeCodeWithin(), 3500);
+  await mobile.page.waitForFunction(() => document.querySelector('h1').textContent === 'Signed out');
+  await code(page);
+  assert.deepEqual([...complaints, ...mobile.complaints], []);
 });
 
 test('a page that is loaded anew while somebody is signed in begins no login', async (t) => {

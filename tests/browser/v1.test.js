@@ -13,7 +13,7 @@ let browser;
 let server;
 before(async () => {
   browser = await launch();
-  server = await startServer({ command: 'demo' });
+  server = await startServer({ command: 'demo', args: ['--identity', 'open'] });
 });
 after(async () => {
   await browser?.close();

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use doorbell_server::settings::{LoginClient, NumberMatch};
 use serde_json::{Value, json};
 use support::login::{
-    CHALLENGE, FORM, JSON, Login, Phone, SECRET, VERIFIER, ask, login_settings, shop, shop_server,
+    Answer, CHALLENGE, FORM, JSON, Login, Phone, SECRET, VERIFIER, ask, login_settings, shop, shop_server,
 };
 use support::{Events, Page, api, connect, eventually, metric, read_head, start};
 
@@ -377,4 +377,48 @@ fn a_server_that_stops_answers_those_who_wait() {
     let _ = server.drain();
     let answer = support::read_all(&mut waiting);
     assert!(answer.contains("\"state\":\"pending\""), "{answer:?}");
+}
+
+/// Signs out by a token.
+fn revoke(address: std::net::SocketAddr, client: &str, token: &str) -> Answer {
+    ask(address, "POST", "/v1/revoke", FORM, &format!("{client}&token={token}"))
+}
+
+#[test]
+fn whoever_has_the_token_of_a_login_signs_it_out() {
+    let mut settings = login_settings(shop());
+    settings.login.rules.clients.push(LoginClient::new("other", "Another site"));
+    let server = start(settings);
+    let address = server.addresses().public;
+    let login = Login::begin(&server);
+    let phone = Phone::approved(&login, "Ada");
+    let token = login.token().json()["access_token"].as_str().expect("a token").to_owned();
+    let mut page = Page::upgrade(address, "");
+    page.text(&token);
+    page.sync();
+
+    let shop = format!("client_id=shop&client_secret={SECRET}");
+    assert_eq!(revoke(address, "client_id=shop", &token).error(), "invalid_client");
+    assert_eq!(revoke(address, "client_id=other", &token).error(), "invalid_grant");
+    assert_eq!(ask(address, "POST", "/v1/revoke", FORM, &shop).error(), "invalid_request");
+    page.sync();
+    assert_eq!(revoke(address, &shop, &token).status, 200);
+    assert_eq!(page.frame().close_code(), 3500);
+    let mut again = Page::upgrade(address, "");
+    again.text(&token);
+    assert_eq!(again.frame().close_code(), 3500);
+    let html = phone.page().body;
+    assert!(html.contains("Signed out"), "the phone is told: {html}");
+    assert_eq!(metric(&server, "doorbell_logins_total{step=\"revoked\"}"), 1);
+
+    // There is nothing more to end (RFC 7009 section 2.2).
+    assert_eq!(revoke(address, &shop, &token).status, 200);
+    assert_eq!(revoke(address, &shop, "no-token").status, 200);
+    // The backend's own tokens are the backend's.
+    let (_, minted) = api(&server, "POST", "/v1/tokens", "{\"uid\":\"ada\"}");
+    let minted: Value = serde_json::from_str(&minted).expect("JSON");
+    let minted = minted["token"].as_str().expect("a token");
+    assert_eq!(revoke(address, &shop, minted).error(), "unsupported_token_type");
+    let metadata = ask(address, "GET", "/.well-known/oauth-authorization-server", "", "").json();
+    assert_eq!(metadata["revocation_endpoint"], format!("http://{address}/v1/revoke"));
 }

@@ -1,5 +1,5 @@
-//! `doorbell demo`: the server on loopback with open identity and the demo pages, and on stdout what to try. With
-//! `--lan` phones in the network may sign in too: by token identity, and without the page that pushes.
+//! `doorbell demo`: the server on loopback with the demo pages, and on stdout what to try. With `--lan` phones in the
+//! network may sign in too, but not use the page that pushes.
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
@@ -36,8 +36,6 @@ const QUIET_ZONE: usize = 4;
 pub(crate) fn run(args: &DemoArgs, program: &str, environment: &Environment) -> Result<ExitCode, Failure> {
     let DemoArgs { serve: args, lan, wechat } = args;
     let mut presets = Overrides::default();
-    // Open identity is for this machine alone: in a network, anyone could be anyone.
-    presets.set("public.identity", "demo", if *lan { "token" } else { "open" });
     let flags = [&args.public, &args.text, &args.api];
     let mut moved = Vec::new();
     for ((key, default), flag) in LISTENERS.into_iter().zip(flags) {

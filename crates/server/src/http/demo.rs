@@ -208,7 +208,8 @@ fn is_from_the_page(headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(host) = text(header::HOST) else { return false };
     let json = text(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
-    let same_origin = text(header::ORIGIN).is_some_and(|origin| origin.strip_prefix("http://") == Some(host));
+    let origin = text(header::ORIGIN).and_then(|origin| origin.split_once("://"));
+    let same_origin = matches!(origin, Some(("http" | "https", there)) if there == host);
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let name = name.trim_start_matches('[').trim_end_matches(']');
     json && same_origin && (name == "localhost" || name.parse::<IpAddr>().is_ok())

@@ -6,6 +6,7 @@
 //! | [`fields`] | bodies, JSON or form |
 //! | [`device`] | what the page asks: to begin, to look, to renew, to type the number, to give up |
 //! | [`token`] | what the site's backend asks by OAuth: the result, once |
+//! | [`revoke`] | signing out by the token |
 //! | [`scan`] | what the phone asks: the pages under `/s` |
 //! | [`phone_page`] | what these pages look like |
 //! | [`callback`] | what providers ask |
@@ -17,6 +18,7 @@ mod caller;
 mod device;
 mod fields;
 mod phone_page;
+mod revoke;
 mod scan;
 mod token;
 
@@ -46,6 +48,7 @@ pub(super) fn routes(public: &Public) -> Router<Public> {
     let called_by_pages = Router::new()
         .route("/v1/device_authorization", post(device::begin).options(no_content))
         .route("/v1/token", post(token::token).options(no_content))
+        .route("/v1/revoke", post(revoke::revoke).options(no_content))
         .route("/v1/login", get(device::current).delete(device::cancel).options(no_content))
         .route("/v1/login/rotate", post(device::rotate).options(no_content))
         .route("/v1/login/number", post(device::number).options(no_content))
@@ -223,6 +226,8 @@ async fn metadata(State(public): State<Public>, request: Request) -> Result<Resp
         "device_authorization_endpoint": format!("{base}/v1/device_authorization"),
         "token_endpoint": format!("{base}/v1/token"),
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "revocation_endpoint": format!("{base}/v1/revoke"),
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
         "grant_types_supported": [token::DEVICE_CODE, token::AUTHORIZATION_CODE],
         "response_types_supported": [],
         "code_challenge_methods_supported": ["S256"],
