@@ -55,10 +55,10 @@ test('the page comes with a strict content policy and loads nothing from elsewhe
   assert.deepEqual([...new Set(origins)], [`http://${server.public.address}`]);
 });
 
-test('the terminal shows the page as a URL and as a QR code', async () => {
+test('whoever reads the output, and is no terminal, gets the addresses and nothing that changes', async () => {
   const { stdout } = server.process.output;
   for (const path of ['', 'push']) assert.ok(stdout.includes(`http://${server.public.address}/${path}\n`), stdout);
-  assert.match(stdout, /(.*[█▀▄].*\n){10}/);
+  assert.doesNotMatch(stdout, /[█▀▄\u{1b}]/u);
 });
 
 test('?uid= fills in who waits and who is rung', async (t) => {

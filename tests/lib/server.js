@@ -18,6 +18,8 @@ export const seedFolder = resolve(repository, '../shared/seed');
 // The binary refuses variables it does not know, and those of these tests are none of its own.
 const ENVIRONMENT = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('DOORBELL_')));
 
+const TERMINAL = fileURLToPath(new URL('terminal.py', import.meta.url));
+
 const LOOPBACK = '127.0.0.1:0';
 const READY_WITHIN_MS = 15_000;
 
@@ -25,7 +27,8 @@ const READY_WITHIN_MS = 15_000;
  * Starts `doorbell serve` (or `demo`) and waits for its `listening` line.
  *
  * `identity` is `open` unless told otherwise; `config` is the text of a TOML file; `data` keeps a data directory
- * over restarts; `descriptors` is the hard limit on open files. Stop it with `stop()`, or hand the test's `t` as `owner` and it stops with the test.
+ * over restarts; `descriptors` is the hard limit on open files; `terminal` runs it on a terminal (`'foreground'` or
+ * `'background'`), which `started.type(text)` types into. Stop it with `stop()`, or hand the test's `t` as `owner` and it stops with the test.
  */
 export async function startServer(options = {}) {
   const { command = 'serve', identity = 'open', config, args = [], env = {}, owner } = options;
@@ -39,9 +42,12 @@ export async function startServer(options = {}) {
     flags.push('--config', file);
   }
   const limit = options.descriptors === undefined ? [] : ['prlimit', `--nofile=${options.descriptors}`];
-  const [program, ...words] = [...limit, binary, command, ...flags, '--data-dir', data, ...args];
+  const { terminal } = options;
+  const onTerminal = terminal === undefined ? [] : ['python3', TERMINAL, ...(terminal === 'background' ? ['--background'] : [])];
+  const [program, ...words] = [...limit, ...onTerminal, binary, command, ...flags, '--data-dir', data, ...args];
   const server = start(program, words, {
     env: { ...ENVIRONMENT, ...env },
+    ...(terminal && { stdio: ['pipe', 'pipe', 'pipe'] }),
   });
   const forget = async () => {
     if (options.data === undefined) await rm(data, { recursive: true, force: true });
@@ -60,6 +66,7 @@ export async function startServer(options = {}) {
     pid: server.child.pid,
     process: server,
     key: (await readFile(join(data, 'api.key'), 'utf8').catch(() => '')).trim(),
+    type: (text) => server.child.stdin.write(text),
     async stop() {
       const end = await stop(server);
       await forget();

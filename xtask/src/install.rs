@@ -22,6 +22,7 @@ const FOR_OUTSIDE: &[Need] = &[
     Need { program: "openssl", package: "openssl" },
     Need { program: "nginx", package: "nginx-light" },
     Need { program: "caddy", package: "caddy" },
+    Need { program: "python3", package: "python3" },
 ];
 
 const FOR_JS: &[Need] = &[Need { program: "chromium", package: "chromium" }];

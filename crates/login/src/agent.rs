@@ -24,6 +24,7 @@ const BROWSERS: &[(&str, &str)] = &[
     ("python-", "A program"),
     ("go-http-client", "A program"),
     ("okhttp", "A program"),
+    ("doorbell/", "A program"),
     ("wxwork/", "WeCom"),
     ("micromessenger/", "WeChat"),
     ("dingtalk/", "DingTalk"),

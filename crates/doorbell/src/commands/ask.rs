@@ -1,5 +1,5 @@
 //! Asks a running server's HTTP API: one request on one connection, within a deadline. Shared by `push`, `broadcast`
-//! and `why`.
+//! and `why`, and in part by the terminal's login.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -87,33 +87,41 @@ impl Asking {
         let stream = TcpStream::connect(self.address).await.with_context(|| {
             format!("no server at {}: start `doorbell`, or name its API with --api ADDR", self.address)
         })?;
-        let talk = || format!("no HTTP API at {}: name the api listener with --api ADDR", self.address);
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(talk)?;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", self.key.expose_secret()))
             .context("the API key is not visible ASCII")?;
         bearer.set_sensitive(true);
-        let request = request
-            .header(HOST, self.address.to_string())
-            .header(AUTHORIZATION, bearer)
-            .body(Full::<Bytes>::from(body))
-            .context("cannot build the request")?;
-        let answer = async {
-            let response = sender.send_request(request).await.with_context(talk)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-            let body =
-                body.map_err(|error| anyhow::anyhow!(error)).context("the answer broke off")?.to_bytes();
-            Ok(Answer { status: status.as_u16(), body })
-        };
-        // The connection must be driven while the request waits; it ends with this future, so nothing is left running.
-        tokio::pin!(answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            ended = connection => {
-                ended.with_context(talk)?;
-                answer.await
-            }
+        let request = request.header(HOST, self.address.to_string()).header(AUTHORIZATION, bearer);
+        talk(stream, request, body, || {
+            format!("no HTTP API at {}: name the api listener with --api ADDR", self.address)
+        })
+        .await
+    }
+}
+
+/// Sends one request on a fresh connection and reads the answer. `no_http` says what is wrong when nobody speaks HTTP there.
+pub(crate) async fn talk(
+    stream: TcpStream,
+    request: Builder,
+    body: String,
+    no_http: impl Fn() -> String + Copy,
+) -> anyhow::Result<Answer> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(no_http)?;
+    let request = request.body(Full::<Bytes>::from(body)).context("cannot build the request")?;
+    let answer = async {
+        let response = sender.send_request(request).await.with_context(no_http)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!(error)).context("the answer broke off")?.to_bytes();
+        Ok(Answer { status: status.as_u16(), body })
+    };
+    // The connection must be driven while the request waits; it ends with this future, so nothing is left running.
+    tokio::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        ended = connection => {
+            ended.with_context(no_http)?;
+            answer.await
         }
     }
 }

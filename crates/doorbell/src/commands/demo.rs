@@ -2,18 +2,16 @@
 //! network may sign in too, but not use the page that pushes.
 
 use std::fmt::Write;
-use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 use doorbell_server::Addresses;
 use doorbell_server::settings::{Demo, IdentityMode, LoginClient, ProviderSettings, Settings};
-use fast_qr::{ECL, QRBuilder, QRCode};
 
 use super::demo_wechat::WeChat;
-use super::print;
 use super::running::{self, Unread};
+use super::{print, terminal_login};
 use crate::cli::{DemoArgs, ServeArgs};
 use crate::config::{Config, Environment, Overrides, is_loopback, load};
 use crate::data_dir::API_KEY_FILE;
@@ -29,9 +27,6 @@ const LISTENERS: [(&str, &str); 3] = [
 
 /// The id of the demonstration's client, and the name of its provider.
 const SITE: &str = "demo";
-
-/// The light modules that a QR code has around it (ISO/IEC 18004, "quiet zone").
-const QUIET_ZONE: usize = 4;
 
 pub(crate) fn run(args: &DemoArgs, program: &str, environment: &Environment) -> Result<ExitCode, Failure> {
     let DemoArgs { serve: args, lan, wechat } = args;
@@ -90,6 +85,11 @@ pub(crate) fn run(args: &DemoArgs, program: &str, environment: &Environment) -> 
     let reread = || complete(&load(&sources).map_err(Unread::Wrong)?).map_err(Unread::NoKey);
     running::serve(settings, &reread, |addresses| {
         print(&introduction(addresses, &demo, config.settings.text.key.is_none(), wechat.as_ref()));
+        if terminal_login::is_attended()
+            && let Err(error) = terminal_login::begin(addresses.public, SITE)
+        {
+            tracing::warn!(%error, "failed to begin the terminal's login");
+        }
     })
 }
 
@@ -155,19 +155,16 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// The URL, its QR code, and three ways to ring the page.
+/// The URLs, and three ways to ring the page.
 fn introduction(addresses: &Addresses, demo: &Demo, text_is_open: bool, wechat: Option<&WeChat>) -> String {
     let Addresses { public, text, api } = addresses;
     let url = format!("http://{public}/");
     let mut page = format!("\n  Sign in by a scan:  {url}\n\n");
-    if let Ok(code) = QRBuilder::new(url.as_str()).ecl(ECL::M).build() {
-        draw(&code, io::stdout().is_terminal(), &mut page);
-    }
     page.push_str(if demo.lan {
-        "\n  Open the page on this computer, and scan the code that it shows with a phone in the same network.\n  \
+        "  Open the page on this computer, and scan the code that it shows with a phone in the same network.\n  \
          Everyone in the network can open it; pushing stays for this machine.\n"
     } else {
-        "\n  The page opens the phone's page in a window. To scan with a real phone: doorbell demo --lan\n"
+        "  The page opens the phone's page in a window. To scan with a real phone: doorbell demo --lan\n"
     });
     if let Some(wechat) = wechat {
         let phone = wechat.phone();
@@ -192,35 +189,9 @@ fn introduction(addresses: &Addresses, demo: &Demo, text_is_open: bool, wechat: 
     let _ = writeln!(
         page,
         "  curl -H \"Authorization: Bearer $(cat {key})\" -H 'Content-Type: application/json' \
-         -d '{{\"uid\":\"uid1\",\"data\":{{\"percent\":\"88%\"}}}}' http://{api}/v1/push\n\n  Ctrl-C stops."
+         -d '{{\"uid\":\"uid1\",\"data\":{{\"percent\":\"88%\"}}}}' http://{api}/v1/push\n\n  Ctrl-C stops.\n"
     );
     page
-}
-
-/// Draws a QR code in half blocks, two rows of modules a line. To a terminal the colours are said: in its own, a dark
-/// one would show the code inverted, which many phones do not read.
-fn draw(code: &QRCode, colours: bool, page: &mut String) {
-    let (start, end) = if colours { ("\u{1b}[30;107m", "\u{1b}[0m") } else { ("", "") };
-    let quiet = QUIET_ZONE;
-    let dark = |row: usize, column: usize| {
-        let inside = |at: usize| (quiet..quiet + code.size).contains(&at);
-        inside(row) && inside(column) && code[row - quiet][column - quiet].value()
-    };
-    let size = code.size + 2 * quiet;
-    for row in (0..size).step_by(2) {
-        page.push_str("  ");
-        page.push_str(start);
-        for column in 0..size {
-            page.push(match (dark(row, column), dark(row + 1, column)) {
-                (true, true) => '█',
-                (true, false) => '▀',
-                (false, true) => '▄',
-                (false, false) => ' ',
-            });
-        }
-        page.push_str(end);
-        page.push('\n');
-    }
 }
 
 #[cfg(test)]
@@ -243,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_introduction_has_the_url_its_code_and_three_ways() {
+    fn the_introduction_has_the_urls_and_three_ways() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let addresses = Addresses { public: address(1), text: address(2), api: address(3) };
         let demo = Demo {
@@ -256,7 +227,6 @@ mod tests {
         for part in [
             "http://127.0.0.1:1/",
             "http://127.0.0.1:1/push",
-            "\u{2580}",
             "doorbell push uid1 '{\"percent\":\"88%\"}'",
             "tcp://127.0.0.1:2",
             "http://127.0.0.1:3/v1/push",

@@ -10,6 +10,7 @@ mod echo;
 mod push;
 mod running;
 mod serve;
+mod terminal_login;
 mod token;
 mod why;
 
