@@ -23,6 +23,7 @@ const FOR_OUTSIDE: &[Need] = &[
     Need { program: "nginx", package: "nginx-light" },
     Need { program: "caddy", package: "caddy" },
     Need { program: "python3", package: "python3" },
+    Need { program: "faketime", package: "faketime" },
 ];
 
 const FOR_JS: &[Need] = &[Need { program: "chromium", package: "chromium" }];
