@@ -85,7 +85,12 @@ impl Context {
 
     /// Milliseconds since the start: the hub's idea of time.
     pub(crate) fn now(&self) -> Now {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    /// What the hub calls that moment.
+    pub(crate) fn at(&self, now: Instant) -> Now {
+        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// What the hub calls `now`, in milliseconds since the Unix epoch. Stepping the clock does not move it.

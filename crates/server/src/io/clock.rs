@@ -31,7 +31,11 @@ impl Clock {
     }
 
     pub(super) fn now(self) -> Tick {
-        let ticks = self.start.elapsed().as_nanos() / TICK.as_nanos();
+        self.at(Instant::now())
+    }
+
+    pub(super) fn at(self, now: Instant) -> Tick {
+        let ticks = now.saturating_duration_since(self.start).as_nanos() / TICK.as_nanos();
         Tick(u32::try_from(ticks).unwrap_or(u32::MAX - 1))
     }
 }

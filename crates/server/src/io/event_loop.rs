@@ -191,7 +191,6 @@ pub(super) struct EventLoop {
     again: Vec<usize>,
     /// The slots of one sweep whose deadline has come.
     due: Vec<usize>,
-    clock: Clock,
     swept: Tick,
     cursor: usize,
     draining: Option<Instant>,
@@ -232,7 +231,6 @@ impl EventLoop {
             tools: Tools::new(context, clock),
             again: Vec::new(),
             due: Vec::new(),
-            clock,
             swept: clock.now(),
             cursor: 0,
             draining: None,
@@ -528,7 +526,7 @@ impl EventLoop {
     }
 
     fn sweep(&mut self) {
-        let now = self.clock.now();
+        let now = self.tools.now;
         if now == self.swept {
             return;
         }

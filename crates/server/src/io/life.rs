@@ -118,8 +118,9 @@ impl Tools {
 
     /// Looks at the clock and at the policy, once a turn.
     pub(super) fn begin_turn(&mut self) {
-        self.now = self.clock.now();
-        self.now_ms = self.context.now();
+        let now = Instant::now();
+        self.now = self.clock.at(now);
+        self.now_ms = self.context.at(now);
         let policy = self.context.policy.load();
         if !Arc::ptr_eq(&policy, &self.policy) {
             self.policy = Arc::clone(&policy);
