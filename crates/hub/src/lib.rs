@@ -23,5 +23,5 @@ pub use mailbox::{Now, Retention};
 pub use message::{Body, Encoding, Message};
 pub use outbound::{Bound, Flushed, Outbound, Promised, Sent, Sink};
 pub use presence::{Transition, Transitions};
-pub use registry::{BindError, CatchUp, Delivered, Greeting, Hub, Outbox, Post};
+pub use registry::{AHEAD, BindError, CatchUp, Delivered, Greeting, Hub, Outbox, Post};
 pub use trail::{Followed, Mark, Reason, Step, Trail};

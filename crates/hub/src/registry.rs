@@ -8,6 +8,8 @@
 //! its own lock; several share an order lock; a uid with a mailbox has the mailbox's. Nobody else's push ever takes
 //! one of these. Locks are taken in the order mailbox, shard; no two of a kind at once.
 
+mod ahead;
+
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +20,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+pub use self::ahead::AHEAD;
 use crate::groups::Groups;
 use crate::mailbox::{Change, Kept, Mailbox};
 use crate::presence::{Noted, Transitions};
@@ -43,6 +46,12 @@ pub trait Outbox: Send + Sync + 'static {
     /// What the trail calls it.
     fn number(&self) -> u64 {
         0
+    }
+
+    /// Reads whatever [`Outbox::deliver`] reads first, so that it is in the processor's cache by then; see
+    /// [`Hub::look_ahead`].
+    fn touch(&self) {
+        std::hint::black_box(self.uid().map(|uid| uid.len()));
     }
 }
 
@@ -646,9 +655,12 @@ impl<O: Outbox> Hub<O> {
     pub fn push_group(&self, group: &str, post: &Post<'_>, now: Now) -> Delivered {
         let mut delivered = Delivered::default();
         let mut courtesy = Courtesy::default();
-        for uid in self.groups.members(group) {
-            delivered += self.push(uid.as_str(), post, now);
-            courtesy.delivered();
+        for uids in self.groups.members(group).chunks(AHEAD) {
+            self.look_ahead(uids.iter().map(Uid::as_str));
+            for uid in uids {
+                delivered += self.push(uid.as_str(), post, now);
+                courtesy.delivered();
+            }
         }
         delivered
     }
@@ -664,10 +676,13 @@ impl<O: Outbox> Hub<O> {
 
     fn locate(&self, uid: &str) -> (u64, &Mutex<Shard<O>>) {
         let hash = self.hash(uid);
-        // The table uses the low bits and the top seven; the shard comes from bits between.
-        let index = (hash >> 32) as usize % SHARDS;
-        (hash, &self.shards[index])
+        (hash, &self.shards[shard_of(hash)])
     }
+}
+
+/// The table uses the low bits and the top seven; the shard comes from bits between.
+const fn shard_of(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
 }
 
 /// Gives up the processor between the deliveries of a long fan-out, so that a push to one uid or a new connection that

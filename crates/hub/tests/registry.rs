@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use doorbell_hub::{BindError, Body, CatchUp, Delivered, Encoding, Hub, Message, Outbox, Post, Sent};
+use doorbell_hub::{AHEAD, BindError, Body, CatchUp, Delivered, Encoding, Hub, Message, Outbox, Post, Sent};
 use doorbell_protocol::Uid;
 use proptest::prelude::*;
 
@@ -108,6 +108,8 @@ proptest! {
                 }
                 Step::Unbind(_) | Step::Close(_) => {}
                 Step::Push(uid) => {
+                    // Nothing below may notice.
+                    hub.look_ahead(["u0", "u1", "u2", "u3", "u4", "u5", "u6"]);
                     let uid = format!("u{uid}");
                     let meant: Vec<_> = bound.iter().filter(|other| other.uid.as_str() == uid).collect();
                     let delivered = hub.push(&uid, &post(&frame), 0);
@@ -161,9 +163,13 @@ fn threads_that_bind_push_and_close_never_misdeliver_or_lose() {
     let threads: Vec<_> = (0..THREADS)
         .map(|thread| {
             let (hub, barrier, strangers) = (Arc::clone(&hub), Arc::clone(&barrier), Arc::clone(&strangers));
+            // In another order for each thread, which must not matter.
+            let mut ahead: Vec<_> = (0..AHEAD).map(|uid| format!("u{uid}")).collect();
+            ahead.rotate_left(thread * 7);
             std::thread::spawn(move || {
                 barrier.wait();
                 for round in 0..ROUNDS {
+                    hub.look_ahead(ahead.iter().map(String::as_str));
                     let uid = format!("u{}", (round * 7 + thread * 13) % UIDS);
                     let passing = Memory::new(&uid);
                     bind(&hub, &passing, usize::MAX).expect("there is room");

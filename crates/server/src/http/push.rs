@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use doorbell_hub::{Body as Contents, Delivered, Message, Post};
+use doorbell_hub::{AHEAD, Body as Contents, Delivered, Message, Post};
 use doorbell_protocol::frame::{Opcode, encode};
 use doorbell_protocol::{Uid, json};
 use http::StatusCode;
@@ -293,8 +293,12 @@ async fn send(
 fn send_each(context: &App, id: &str, uids: &[Uid], payload: &Payload, ttl: Duration) -> Delivered {
     let now = context.now();
     let mut sum = Delivered::default();
-    for uid in uids {
-        sum += context.hub.push(uid.as_str(), &payload.post(id, context.hub.epoch(), ttl), now);
+    let post = payload.post(id, context.hub.epoch(), ttl);
+    for uids in uids.chunks(AHEAD) {
+        context.hub.look_ahead(uids.iter().map(Uid::as_str));
+        for uid in uids {
+            sum += context.hub.push(uid.as_str(), &post, now);
+        }
     }
     if uids.len() > 1 {
         // Each uid has a sequence of its own.

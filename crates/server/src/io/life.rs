@@ -28,7 +28,7 @@ use super::event_loop::Unbindable;
 use super::head::{self, Head};
 use super::hello::{Place, bind, bind_waiting, catch_up, hear, identify, name};
 use super::stream::{Poll, Subscription, events_head};
-use super::text::TextState;
+use super::text::{Line, TextState};
 use crate::context::Context;
 use crate::login::Stream;
 use crate::metrics::Listener;
@@ -84,6 +84,8 @@ pub(super) struct Tools {
     pub(super) frame: Vec<u8>,
     /// For answers being collected.
     pub(super) answers: Vec<u8>,
+    /// For lines that are looked at together.
+    pub(super) handful: Vec<Line>,
     /// For compressed messages that arrive; without memory until the first one does.
     inflater: Inflater,
     pub(super) text_ok: Counter,
@@ -104,6 +106,7 @@ impl Tools {
             now_ms: context.now(),
             frame: Vec::new(),
             answers: Vec::new(),
+            handful: Vec::new(),
             inflater: Inflater::new(),
             text_ok: context.metrics.pushes("text", "ok"),
             text_fail: context.metrics.pushes("text", "fail"),

@@ -1,13 +1,15 @@
 //! The text port: one JSON object a line in, one answer a line out (`docs/PROTOCOL.md`).
 //!
 //! All complete lines of one read are pushed one after the other and answered with one write. Answers that the
-//! backend does not read pause its reading, so they are bounded by what one read can hold.
+//! backend does not read pause its reading, so they are bounded by what one read can hold. Lines are parsed a handful at
+//! a time, so that the hub can look ahead.
 
 use std::sync::Arc;
 
-use doorbell_hub::{Body, Delivered, Post, Sent};
+use doorbell_hub::{AHEAD, Body, Delivered, Post, Sent};
+use doorbell_protocol::Uid;
 use doorbell_protocol::frame::{Opcode, encode};
-use doorbell_protocol::line;
+use doorbell_protocol::line::{self, LineError};
 
 use super::connection::Connection;
 use super::life::{Next, Tools, unbounded};
@@ -27,6 +29,27 @@ pub(super) struct TextState {
     /// No line has come yet.
     fresh: bool,
     paused: bool,
+}
+
+/// A complete line: how long it is without and with its ending, and for whom.
+#[derive(Debug)]
+pub(super) struct Line {
+    length: usize,
+    used: usize,
+    uid: Result<Uid, LineError>,
+}
+
+/// The complete lines at the beginning of these bytes.
+struct Lines<'a>(&'a [u8]);
+
+impl Iterator for Lines<'_> {
+    type Item = Line;
+
+    fn next(&mut self) -> Option<Line> {
+        let (line, used) = line::next_line(self.0)?;
+        self.0 = &self.0[used..];
+        Some(Line { length: line.len(), used, uid: line::uid_of(line) })
+    }
 }
 
 /// Whether the conversation goes on after a line.
@@ -53,35 +76,11 @@ impl TextState {
         self.locked || !self.partial.is_empty()
     }
 
-    pub(super) fn receive(
-        &mut self,
-        mut bytes: &[u8],
-        connection: &Arc<Connection>,
-        tools: &mut Tools,
-    ) -> Next {
-        let longest = tools.policy.limits.line_bytes;
+    pub(super) fn receive(&mut self, bytes: &[u8], connection: &Arc<Connection>, tools: &mut Tools) -> Next {
         tools.answers.clear();
-        while let Some((line, used)) = line::next_line(bytes) {
-            let talk = if self.partial.is_empty() {
-                if used > longest { self.too_long(tools) } else { self.take(line, tools) }
-            } else if self.partial.len() + used > longest {
-                self.too_long(tools)
-            } else {
-                let mut whole = std::mem::take(&mut self.partial);
-                whole.extend_from_slice(&bytes[..used]);
-                let line = line::next_line(&whole).map_or(&[][..], |(line, _)| line);
-                self.take(line, tools)
-            };
-            if matches!(talk, Talk::Over) {
-                return Next::Farewell(std::mem::take(&mut tools.answers));
-            }
-            bytes = &bytes[used..];
-        }
-        if self.partial.len() + bytes.len() >= longest {
-            self.too_long(tools);
+        if matches!(self.take_all(bytes, tools), Talk::Over) {
             return Next::Farewell(std::mem::take(&mut tools.answers));
         }
-        self.partial.extend_from_slice(bytes);
         if tools.answers.is_empty() {
             return Next::Continue;
         }
@@ -92,7 +91,62 @@ impl TextState {
         Next::Continue
     }
 
-    fn take(&mut self, line: &[u8], tools: &mut Tools) -> Talk {
+    /// Takes every complete line, and keeps what there is of the next.
+    fn take_all(&mut self, mut bytes: &[u8], tools: &mut Tools) -> Talk {
+        let longest = tools.policy.limits.line_bytes;
+        if !self.partial.is_empty()
+            && let Some((_, used)) = line::next_line(bytes)
+        {
+            if self.partial.len() + used > longest {
+                return self.too_long(tools);
+            }
+            let mut whole = std::mem::take(&mut self.partial);
+            whole.extend_from_slice(&bytes[..used]);
+            bytes = &bytes[used..];
+            let line = line::next_line(&whole).map_or(&[][..], |(line, _)| line);
+            if matches!(self.take(line, line::uid_of(line), tools), Talk::Over) {
+                return Talk::Over;
+            }
+        }
+        let mut handful = std::mem::take(&mut tools.handful);
+        let talk = self.take_handfuls(&mut bytes, &mut handful, tools);
+        handful.clear();
+        tools.handful = handful;
+        if matches!(talk, Talk::Over) {
+            return Talk::Over;
+        }
+        if self.partial.len() + bytes.len() >= longest {
+            return self.too_long(tools);
+        }
+        self.partial.extend_from_slice(bytes);
+        Talk::On
+    }
+
+    /// Takes complete lines off `bytes` until there is none.
+    fn take_handfuls(&mut self, bytes: &mut &[u8], handful: &mut Vec<Line>, tools: &mut Tools) -> Talk {
+        loop {
+            handful.extend(Lines(bytes).take(AHEAD));
+            if handful.is_empty() {
+                return Talk::On;
+            }
+            if handful.len() > 1 {
+                let uids = handful.iter().filter_map(|line| line.uid.as_ref().ok());
+                tools.context.hub.look_ahead(uids.map(Uid::as_str));
+            }
+            for Line { length, used, uid } in handful.drain(..) {
+                if used > tools.policy.limits.line_bytes {
+                    return self.too_long(tools);
+                }
+                let line = &bytes[..length];
+                *bytes = &bytes[used..];
+                if matches!(self.take(line, uid, tools), Talk::Over) {
+                    return Talk::Over;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, line: &[u8], uid: Result<Uid, LineError>, tools: &mut Tools) -> Talk {
         let first = std::mem::take(&mut self.fresh);
         if first && line::looks_like_http(line) {
             return refuse("http", Talk::Over, tools);
@@ -106,7 +160,7 @@ impl TextState {
             tools.answers.extend_from_slice(OK);
             return Talk::On;
         }
-        match line::uid_of(line) {
+        match uid {
             Ok(uid) => {
                 tools.frame.clear();
                 encode(Opcode::Text, line, &mut tools.frame);
