@@ -4,6 +4,8 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use doorbell_server::settings::{Limits, Settings};
@@ -203,6 +205,50 @@ fn a_page_that_does_not_read_is_closed_with_3008_and_every_ok_is_accounted_for()
     assert_eq!(page.try_frame(), None, "then the connection ends");
     let dropped = metric(&server, "doorbell_messages_dropped_total{reason=\"too_slow\"}");
     assert_eq!(u64::try_from(ok - delivered).expect("no more than promised"), dropped);
+}
+
+#[test]
+fn broadcasts_to_pages_that_do_not_read_stop_neither_pushes_nor_new_connections() {
+    let server = limited(|limits| limits.queue_bytes = 256 * 1024);
+    let public = server.addresses().public;
+    let mut quick = Page::bind(public, "quick");
+    let slow: Vec<_> = (0..50).map(|number| Page::bind(public, &format!("slow{number}"))).collect();
+    let mut backend = Backend::connect(server.addresses().text);
+    let over = AtomicBool::new(false);
+    let (mut pushed, mut broadcasts) = (0, 0);
+    std::thread::scope(|scope| {
+        let broadcaster = scope.spawn(|| {
+            let all = format!(r#"{{"data":"{}"}}"#, "x".repeat(64 * 1024));
+            let mut count = 0;
+            while !over.load(Ordering::SeqCst) {
+                assert_eq!(support::api(&server, "POST", "/v1/broadcast", &all).0, 200);
+                count += 1;
+            }
+            count
+        });
+        // Whatever happens here, the broadcaster ends.
+        let happened = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            eventually("a hundred pushes, while pages are too slow", || {
+                assert_eq!(backend.line(&format!(r#"{{"uid":"quick","n":{pushed}}}"#)), "ok");
+                let mut other = Page::bind(public, "new");
+                assert_eq!(backend.line(r#"{"uid":"new"}"#), "ok");
+                next_line(&mut other, r#"{"uid":"new"}"#);
+                next_line(&mut quick, &format!(r#"{{"uid":"quick","n":{pushed}}}"#));
+                pushed += 1;
+                pushed >= 100 && refused(&server, "public", "too_slow") >= 50
+            });
+        }));
+        over.store(true, Ordering::SeqCst);
+        broadcasts = broadcaster.join().expect("every broadcast is answered");
+        happened.expect("pushes and new connections go on");
+    });
+    assert!(broadcasts > 4, "more than a queue holds: {broadcasts}");
+    drop(slow);
+}
+
+/// Reads past broadcasts up to this line.
+fn next_line(page: &mut Page, line: &str) {
+    while page.message() != line {}
 }
 
 #[test]
