@@ -1,13 +1,16 @@
-//! `cargo xtask bench`: the standard set against the release binary, beside the floor, in one table.
+//! `cargo xtask bench`: the standard set against the release binary, beside the floor, and the hub alone, in one table.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use doorbell_bench::{ChildCommand, ChildKind, Row, ServerCommand, StandardOptions, run_child, run_standard};
+use doorbell_bench::{
+    ChildCommand, ChildKind, Figure, Report, Row, ServerCommand, StandardOptions, run_child, run_standard,
+};
+use serde_json::Value;
 
 /// The name under which `main` has to offer [`ChildArgs`], hidden from the help.
 pub(crate) const CHILD_SUBCOMMAND: &str = "bench-child";
@@ -33,6 +36,9 @@ pub(crate) struct BenchArgs {
     /// Measure this executable instead of building the release binary.
     #[arg(long, value_name = "PROGRAM")]
     server: Option<PathBuf>,
+    /// Leave out the hub alone, which has a million connections and takes a minute.
+    #[arg(long)]
+    no_hub: bool,
     /// Arguments for --server in place of `serve --identity open` and listeners on free loopback ports.
     #[arg(last = true, requires = "server")]
     server_args: Vec<OsString>,
@@ -60,7 +66,10 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     options.receivers = args.receivers;
     options.few = options.few.min(args.receivers);
 
-    let report = run_standard(&options)?;
+    let mut report = run_standard(&options)?;
+    if !args.no_hub {
+        add_hub_alone(&mut report)?;
+    }
     println!("{report}");
     if let Some(path) = args.write {
         let before = fs::read_to_string(&path).unwrap_or_default();
@@ -76,15 +85,53 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs the hub's own benchmark, for what no process can have sockets enough.
+fn add_hub_alone(report: &mut Report) -> anyhow::Result<()> {
+    let output = cargo()
+        .args(["bench", "--package", "doorbell-hub", "--bench", "scale", "--", "--json"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("failed to start cargo")?;
+    ensure!(output.status.success(), "the benchmark of the hub failed");
+    let printed = String::from_utf8(output.stdout).context("the hub's benchmark prints no text")?;
+    let figures =
+        printed.lines().find(|line| line.starts_with('{')).context("the hub's benchmark says nothing")?;
+    let figures: Value = serde_json::from_str(figures).context("the hub's benchmark says no JSON")?;
+    let figure =
+        |name: &str| figures[name].as_f64().with_context(|| format!("no `{name}` from the hub's benchmark"));
+
+    let row = |what, value, must, aim| Row { what, figures: vec![Figure { value, floor: None }], must, aim };
+    report.rows.extend([
+        row("the hub alone: bytes of a connection and its uid, at a million", figure("bytes")?, 400.0, 130.0),
+        // Pushes that come together, as they do from a busy backend.
+        row(
+            "the hub alone: growth of a push, from 1,000 to a million",
+            figure("together_growth")?,
+            1.3,
+            1.05,
+        ),
+    ]);
+    report.notes.push(format!(
+        "The hub alone: in-memory outboxes, one thread, lines handled as the text port does. A line that comes alone, \
+         with nothing to look ahead at, costs {:.2} times as much at a million; its look-up and delivery {:.2} times",
+        figure("alone_growth")?,
+        figure("look_up_growth")?
+    ));
+    Ok(())
+}
+
 /// Runs the hidden subcommand.
 pub(crate) fn run_bench_child(args: &ChildArgs) -> anyhow::Result<()> {
     run_child(ChildKind::from_name(&args.kind).context("neither `fleet` nor `floor`")?)
 }
 
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
 /// Builds the release binary and says where Cargo has put it.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = cargo()
         .args(["build", "--release", "--package", "doorbell"])
         .status()
         .context("failed to start cargo")?;

@@ -2,6 +2,9 @@
 //!
 //! No registry, no queue, no parsing, no answer: what is left is the price of the system calls, which
 //! over loopback includes delivering to the receiver. A server's cost is quoted as a multiple of it.
+//!
+//! At a modest pace waking up costs more than sending. To tell the two apart, the floor also answers lines: for each it
+//! writes a ready frame to a socket drawn at random, and `ok`.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -15,7 +18,7 @@ use crate::child::{COMMANDS, ChildCommand, ChildKind, ChildProcess, Commands, an
 use crate::client::ACCEPT;
 use crate::clock::{Random, wait};
 use crate::payload::{self, EVERYONE};
-use crate::target::{Endpoint, Protocol, Subscribe};
+use crate::target::{Endpoint, Protocol, Publish, Subscribe};
 
 const LISTENER: Token = Token(usize::MAX - 1);
 
@@ -47,6 +50,11 @@ impl Floor {
         Subscribe { protocol: Protocol::Plain, endpoint: Endpoint::at(self.address, "/") }
     }
 
+    /// Where lines go that it answers, one unanswered at a time.
+    pub fn publish(&self) -> Publish {
+        Publish::Text(self.address)
+    }
+
     /// Writes one ready frame to every socket, in the order they came, and says to how many.
     ///
     /// # Errors
@@ -71,6 +79,7 @@ pub(crate) fn run(mut poll: Poll, commands: &Commands) -> anyhow::Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
     let mut sockets = Vec::new();
+    let mut random = Random::new(1);
     loop {
         match poll.poll(&mut events, None) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e.into()),
@@ -89,8 +98,10 @@ pub(crate) fn run(mut poll: Poll, commands: &Commands) -> anyhow::Result<()> {
                     }
                 }
                 Token(index) => {
-                    if let Some(socket) = sockets.get_mut(index) {
-                        read(socket)?;
+                    if let Some((socket, before)) =
+                        sockets.get_mut(..=index).and_then(|sockets| sockets.split_last_mut())
+                    {
+                        read(socket, before, &mut random)?;
                     }
                 }
             }
@@ -112,8 +123,9 @@ fn accept(listener: &TcpListener, sockets: &mut Vec<TcpStream>, poll: &Poll) -> 
     }
 }
 
-/// Answers an upgrade request, and takes anything else (the uid's frame) as read.
-fn read(socket: &mut TcpStream) -> io::Result<()> {
+/// Answers an upgrade request and a backend's line, and takes anything else (the uid's frame) as read. Clients come before
+/// backends, so whoever sends a line has all of them `before` it.
+fn read(socket: &mut TcpStream, before: &mut [TcpStream], random: &mut Random) -> anyhow::Result<()> {
     let mut buffer = [0; 1024];
     match socket.read(&mut buffer) {
         Ok(n) if buffer[..n].starts_with(b"GET ") => {
@@ -121,7 +133,11 @@ fn read(socket: &mut TcpStream) -> io::Result<()> {
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                  Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
             );
-            socket.write_all(head.as_bytes())
+            Ok(socket.write_all(head.as_bytes())?)
+        }
+        Ok(n) if buffer[..n].starts_with(b"{") && !before.is_empty() => {
+            send(&mut before[random.below(before.len())], &ready_frame(n as u64 - 1)?)?;
+            Ok(socket.write_all(b"ok\n")?)
         }
         // A client that left is not the floor's business: it is found missing when counted.
         _ => Ok(()),

@@ -43,7 +43,7 @@ pub use outcome::Outcome;
 pub use procfs::{CpuTime, Memory, cpu_time, descriptors, memory};
 pub use push::{Numbering, Pace, PushOutcome, PushPlan, push};
 pub use report::{Figure, Report, Row};
-pub use scenario::{Delivery, Measured, fanout, floor_fanout, floor_push, idle, pushes};
+pub use scenario::{Delivery, Measured, fanout, floor_answers, floor_fanout, floor_push, idle, pushes};
 pub use server::{Server, ServerCommand};
 pub use standard::{StandardOptions, run_standard};
 pub use suite::{Scenario, SuiteOptions, run_suite};

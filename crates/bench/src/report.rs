@@ -41,6 +41,11 @@ impl Row {
         self.result() <= self.must
     }
 
+    /// Whether the aim is reached.
+    pub fn reaches_aim(&self) -> bool {
+        self.result() <= self.aim
+    }
+
     fn median(&self, of: impl Fn(&Figure) -> Option<f64>) -> Option<f64> {
         let mut values: Vec<f64> = self.figures.iter().filter_map(of).collect();
         values.sort_unstable_by(f64::total_cmp);
@@ -53,10 +58,10 @@ impl fmt::Display for Row {
         let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
         let results = self.figures.iter().map(|figure| figure.ratio().unwrap_or(figure.value));
         let (low, high) = results.fold((f64::MAX, f64::MIN), |(low, high), r| (low.min(r), high.max(r)));
-        let verdict = match self.result() {
-            result if result <= self.aim => "aim",
-            result if result <= self.must => "must",
-            _ => "**missed**",
+        let verdict = match (self.reaches_aim(), self.keeps_must()) {
+            (true, _) => "aim",
+            (false, true) => "must",
+            (false, false) => "**missed**",
         };
         write!(
             f,
@@ -103,6 +108,10 @@ impl fmt::Display for Report {
         writeln!(f, "|---|---|---|---|---|---|---|---|")?;
         self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))?;
         writeln!(f)?;
+        let short: Vec<_> = self.rows.iter().filter(|row| !row.reaches_aim()).map(|row| row.what).collect();
+        let (all, reached) = (self.rows.len(), self.rows.len() - short.len());
+        write!(f, "- The aim is reached in {reached} of {all} rows")?;
+        writeln!(f, "{}{}", if short.is_empty() { "" } else { "; not in: " }, short.join("; "))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "- {note}"))?;
         if self.is_sound() {
             writeln!(f, "- Delivery: every push and every broadcast arrived exactly once, at its own uid.")
@@ -130,6 +139,17 @@ mod tests {
     fn the_budget_is_for_the_ratio_where_there_is_a_floor() {
         assert!(row(&[9.0, 12.0, 99.0], Some(10.0)).keeps_must());
         assert!(!row(&[9.0, 12.0, 99.0], None).keeps_must());
+    }
+
+    #[test]
+    fn a_report_names_the_rows_that_fall_short_of_their_aim() {
+        let report = |rows| {
+            let (circumstances, notes, failures) = (Vec::new(), Vec::new(), Vec::new());
+            Report { circumstances, rows, notes, failures }.to_string()
+        };
+        let (far, near) = (Row { what: "far", ..row(&[1.3], None) }, row(&[1.0], None));
+        assert!(report(vec![near.clone()]).contains("- The aim is reached in 1 of 1 rows\n"));
+        assert!(report(vec![far, near]).contains("- The aim is reached in 1 of 2 rows; not in: far\n"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::payload::{self, EVERYONE};
 use crate::procfs::CpuTime;
 use crate::push::{PushOutcome, PushPlan, push};
 use crate::tally::Tally;
-use crate::target::{Target, cpu_time_of};
+use crate::target::{Publish, Target, cpu_time_of};
 
 /// How long a delivery may take before it counts as lost.
 pub(crate) const ARRIVAL: Duration = Duration::from_secs(20);
@@ -133,7 +133,16 @@ pub fn fanout(
 /// When a process ends or the connection for pushes fails.
 pub fn pushes(target: &Target, fleet: &mut Fleet, plan: &PushPlan) -> anyhow::Result<Measured> {
     let publish = target.publish.as_ref().context("this target has no way to push")?;
-    measure(&target.pids, fleet, |_| {
+    pushes_by(publish, &target.pids, fleet, plan)
+}
+
+fn pushes_by(
+    publish: &Publish,
+    pids: &[u32],
+    fleet: &mut Fleet,
+    plan: &PushPlan,
+) -> anyhow::Result<Measured> {
+    measure(pids, fleet, |_| {
         let outcome = push(publish, plan)?;
         let delivery = Delivery { expected: outcome.ok, refused: outcome.refused, ..Delivery::default() };
         Ok((delivery, outcome))
@@ -169,6 +178,14 @@ pub fn floor_push(floor: &mut Floor, fleet: &mut Fleet, plan: &PushPlan) -> anyh
         let expected = floor.send_at_random(plan.count, plan.payload_bytes, plan.seed)?;
         Ok((Delivery { expected, ..Delivery::default() }, PushOutcome::default()))
     })
+}
+
+/// The floor of [`pushes`] at a pace at which each waits for its answer: as many wake-ups, and nothing else.
+///
+/// # Errors
+/// When a process ends or the connection for pushes fails.
+pub fn floor_answers(floor: &Floor, fleet: &mut Fleet, plan: &PushPlan) -> anyhow::Result<Measured> {
+    pushes_by(&floor.publish(), &[floor.pid()], fleet, plan)
 }
 
 /// Wraps `act` in what every scenario shares: fresh counts, CPU before and after, and the last arrivals.
