@@ -11,13 +11,16 @@ use serde_json::{Value, json};
 use crate::Shared;
 use crate::answer::{Failure, answer, fail};
 use crate::pages::qr_svg;
-use crate::world::{Kind, Ticket, Tokens, World, random, random_standard};
+use crate::picture::jpeg;
+use crate::world::{Kind, ProgramCode, Ticket, Tokens, World, openid, random, random_standard};
 
 type Parameters = Query<HashMap<String, String>>;
 
 /// How long an account token works after the next was given.
 const OVERLAP: Duration = Duration::from_secs(300);
 const MAX_TICKET_SECONDS: u64 = 2_592_000;
+/// Pages that the mini programs here have.
+const PUBLISHED: [&str; 2] = ["pages/index/index", "pages/login/login"];
 
 fn credentials(world: &World, appid: Option<&str>, secret: Option<&str>) -> Result<String, Failure> {
     match appid.and_then(|appid| world.accounts.get(appid)) {
@@ -97,19 +100,22 @@ fn owner(world: &World, query: &HashMap<String, String>) -> Result<String, Failu
     }
 }
 
+/// The account of a query's token, which has to be of that kind.
+fn owner_of(kind: Kind, world: &World, query: &HashMap<String, String>) -> Result<String, Failure> {
+    let appid = owner(world, query)?;
+    if world.accounts[&appid].kind == kind { Ok(appid) } else { Err(Failure(48_001, "api unauthorized")) }
+}
+
 pub(crate) async fn create_qr_code(
     State(shared): State<Shared>,
     Query(query): Parameters,
     body: String,
 ) -> Response {
     let mut world = shared.world.lock();
-    let appid = match owner(&world, &query) {
+    let appid = match owner_of(Kind::Official, &world, &query) {
         Ok(appid) => appid,
         Err(error) => return error.into(),
     };
-    if world.accounts[&appid].kind != Kind::Official {
-        return fail(48_001, "api unauthorized");
-    }
     if body.is_empty() {
         return fail(44_002, "empty post data");
     }
@@ -160,22 +166,59 @@ pub(crate) async fn callback_addresses(State(shared): State<Shared>, Query(query
     }
 }
 
+/// A person of the account, by their openid.
+pub(crate) async fn follower(State(shared): State<Shared>, Query(query): Parameters) -> Response {
+    let world = shared.world.lock();
+    let appid = match owner_of(Kind::Official, &world, &query) {
+        Ok(appid) => appid,
+        Err(error) => return error.into(),
+    };
+    let asked = query.get("openid");
+    let Some(person) = world.people.values().find(|person| asked == Some(&openid(&appid, &person.id))) else {
+        return fail(40_003, "invalid openid");
+    };
+    let follows = person.follows.contains(&appid);
+    let mut told = json!({ "subscribe": u8::from(follows), "openid": asked });
+    if follows {
+        // Since 2021 without a name and a picture, whoever asks.
+        for (name, value) in [("nickname", json!("")), ("headimgurl", json!("")), ("sex", json!(0))] {
+            told[name] = value;
+        }
+        if let Some(unionid) = world.unionid(&appid, &person.id) {
+            told["unionid"] = json!(unionid);
+        }
+    }
+    answer(&told)
+}
+
 pub(crate) async fn mini_program_code(
     State(shared): State<Shared>,
     Query(query): Parameters,
     body: String,
 ) -> Response {
-    let world = shared.world.lock();
-    if let Err(error) = owner(&world, &query) {
-        return error.into();
-    }
+    let mut world = shared.world.lock();
+    let appid = match owner_of(Kind::MiniProgram, &world, &query) {
+        Ok(appid) => appid,
+        Err(error) => return error.into(),
+    };
     let Ok(body) = serde_json::from_str::<Value>(&body) else { return fail(47_001, "data format error") };
     let scene = body["scene"].as_str().unwrap_or_default();
     let visible = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&'()*+,/:;=?@-._~".contains(&byte);
     if !(1..=32).contains(&scene.len()) || !scene.bytes().all(visible) {
         return fail(40_169, "invalid length for scene, or the data is not json string");
     }
-    // WeChat draws a flower; the first bytes are what a caller tells it from an error by.
-    ([(header::CONTENT_TYPE, "image/jpeg")], [&[0xff, 0xd8, 0xff, 0xe0][..], scene.as_bytes()].concat())
-        .into_response()
+    let page = body["page"].as_str().unwrap_or("pages/index/index");
+    let edition = body["env_version"].as_str().unwrap_or("release");
+    if !["release", "trial", "develop"].contains(&edition) {
+        return fail(40_097, "invalid args");
+    }
+    if body["check_path"] != false && (edition != "release" || !PUBLISHED.contains(&page)) {
+        return fail(41_030, "invalid page");
+    }
+    // WeChat draws a flower that only its app can read; this one any camera can.
+    let id = random(12);
+    let Some(picture) = jpeg(&format!("{}/a/{id}", shared.base)) else { return fail(-1, "system error") };
+    let code = ProgramCode { appid, scene: scene.into(), page: page.into() };
+    world.program_codes.insert(id, code);
+    ([(header::CONTENT_TYPE, "image/jpeg")], picture).into_response()
 }

@@ -13,7 +13,7 @@ use crate::Shared;
 use crate::deliver::{Delivery, Event, deliver};
 use crate::fault::{Fault, Quota};
 use crate::pages::settle;
-use crate::world::{Account, Person, Settings, Status, World};
+use crate::world::{Account, Person, ProgramCode, Settings, Status, World};
 
 type Answer = Result<Json<Value>, (StatusCode, String)>;
 
@@ -163,6 +163,11 @@ pub(crate) enum Scanned {
     Confirm { uuid: String },
     /// The account was told, or was not because the person did not follow it.
     Event { delivery: Option<Box<Delivery>> },
+    /// The phone opens a page of a mini program, whose `wx.login()` is `/_control/codes`.
+    Program {
+        #[serde(flatten)]
+        code: ProgramCode,
+    },
     /// The phone says so, and nobody is told.
     Expired,
 }
@@ -223,6 +228,10 @@ pub(crate) async fn scan(shared: &Shared, person: &str, text: &str, follow: bool
             None => Scanned::Expired,
         });
     }
+    if let Some(id) = text.strip_prefix(&format!("{}/a/", shared.base)) {
+        let code = shared.world.lock().program_codes.get(id).cloned().ok_or("no such code")?;
+        return Ok(Scanned::Program { code });
+    }
     if text.starts_with("http://") || text.starts_with("https://") {
         return Ok(Scanned::Open { url: text.into() });
     }
@@ -272,6 +281,7 @@ async fn state(State(shared): State<Shared>) -> Answer {
         "deliveries": world.deliveries,
         "chats": world.chats,
         "tickets": tickets,
+        "program_codes": world.program_codes,
         "secrets": world.secrets,
         "accounts": world.accounts,
     })))

@@ -15,6 +15,7 @@ mod deliver;
 mod fault;
 mod pages;
 mod person_api;
+mod picture;
 mod seal;
 mod world;
 
@@ -78,6 +79,7 @@ fn router(address: SocketAddr, browsers: Browsers) -> anyhow::Result<Router> {
         .route("/sns/jscode2session", get(person_api::code_to_session))
         .route("/cgi-bin/token", get(account_api::token))
         .route("/cgi-bin/stable_token", post(account_api::stable_token))
+        .route("/cgi-bin/user/info", get(account_api::follower))
         .route("/cgi-bin/qrcode/create", post(account_api::create_qr_code))
         .route("/cgi-bin/getcallbackip", get(account_api::callback_addresses))
         .route("/wxa/getwxacodeunlimit", post(account_api::mini_program_code))

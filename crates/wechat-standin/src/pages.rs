@@ -435,6 +435,7 @@ async fn phone_scan(
             Redirect::to(&format!("/connect/confirm?uuid={uuid}")).into_response()
         }
         Ok(Scanned::Event { .. }) => Redirect::to("/phone").into_response(),
+        Ok(Scanned::Program { .. }) => refuse("这里没有小程序 There are no mini programs on this phone"),
         Ok(Scanned::Expired) => refuse("二维码已过期 The code has expired"),
         Err(why) => refuse(&why),
     }

@@ -139,6 +139,14 @@ pub(crate) struct Ticket {
     pub(crate) expires: Option<Duration>,
 }
 
+/// A code that opens a mini program. It never expires.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ProgramCode {
+    pub(crate) appid: String,
+    pub(crate) scene: String,
+    pub(crate) page: String,
+}
+
 /// A page with WeChat's own QR code.
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting {
@@ -188,6 +196,7 @@ pub(crate) struct World {
     pub(crate) tickets: HashMap<String, Ticket>,
     /// By the id in a code's URL: the ticket.
     pub(crate) scene_urls: HashMap<String, String>,
+    pub(crate) program_codes: HashMap<String, ProgramCode>,
     pub(crate) waiting: HashMap<String, Waiting>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) quotas: HashMap<String, Quota>,
@@ -213,6 +222,7 @@ impl World {
             plain: HashMap::new(),
             tickets: HashMap::new(),
             scene_urls: HashMap::new(),
+            program_codes: HashMap::new(),
             waiting: HashMap::new(),
             faults: Vec::new(),
             quotas: HashMap::new(),

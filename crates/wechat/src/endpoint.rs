@@ -85,6 +85,8 @@ pub enum Endpoint {
     UserInfo,
     /// The account token.
     StableToken,
+    /// What an account may know of a person who follows it.
+    Follower,
     /// A parametric QR code.
     CreateQrCode,
     /// The addresses callbacks come from.
@@ -97,7 +99,7 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// How many there are.
-    pub(crate) const COUNT: usize = 9;
+    pub(crate) const COUNT: usize = 10;
 
     pub(crate) const fn index(self) -> usize {
         self as usize
@@ -111,6 +113,7 @@ impl Endpoint {
             Self::CheckUserToken => "/sns/auth",
             Self::UserInfo => "/sns/userinfo",
             Self::StableToken => "/cgi-bin/stable_token",
+            Self::Follower => "/cgi-bin/user/info",
             Self::CreateQrCode => "/cgi-bin/qrcode/create",
             Self::CallbackAddresses => "/cgi-bin/getcallbackip",
             Self::MiniProgramCode => "/wxa/getwxacodeunlimit",

@@ -59,8 +59,8 @@ impl ErrorCode {
             40_029 | 40_163 | 42_003 | 40_030 | 42_002 | 42_007 => Advice::StartAgain,
             45_009 => Advice::Wait(Quota::Day),
             45_011 => Advice::Wait(Quota::Minute),
-            40_003 | 40_013 | 40_125 | 40_164 | 41_002 | 41_004 | 48_001 | 48_004 | 89_501 | 89_503
-            | 89_506 | 89_507 => Advice::Configure,
+            40_003 | 40_013 | 40_125 | 40_164 | 40_169 | 41_030 | 41_002 | 41_004 | 48_001 | 48_004
+            | 89_501 | 89_503 | 89_506 | 89_507 => Advice::Configure,
             40_226 | 50_001 | 50_002 => Advice::RefusePerson,
             _ => Advice::GiveUp,
         }
@@ -77,6 +77,7 @@ impl ErrorCode {
             }
             45_009 => "the day's quota is used up; it returns at midnight in Shanghai",
             45_011 => "too many calls this minute",
+            41_030 => "the mini program has no such published page: publish it, or set `edition`",
             48_001 | 48_004 => {
                 "the account has no right to this call: verify it, or use another kind of account"
             }

@@ -5,7 +5,7 @@
 //! | [`Api`]: one call, with its deadline, retries and quotas | [`Callback`]: is this really WeChat, and is it new? |
 //! | [`oauth`]: pages, codes, identities | [`Message`]: what happened |
 //! | [`AccountToken`]: the one token of an account, kept fresh | [`Reply`]: the answer, encrypted |
-//! | [`scene`]: parametric QR codes | [`crypto`]: signatures and AES as WeChat does them |
+//! | [`scene`]: parametric QR codes; `follower`: who follows | [`crypto`]: signatures and AES as WeChat does them |
 //! | [`mini_program`]: mini-program codes and sign-in | |
 //!
 //! The crate knows nothing of browsers, logins or who waits for what. It reads clocks only where it says so, spawns
@@ -20,6 +20,7 @@ pub mod crypto;
 mod endpoint;
 mod error;
 mod fields;
+mod follower;
 mod message;
 pub mod mini_program;
 pub mod oauth;

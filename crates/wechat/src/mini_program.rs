@@ -22,6 +22,37 @@ use crate::{Api, App, CallError, Endpoint};
 /// The longest scene of a mini-program code.
 pub const MAX_SCENE_CHARS: usize = 32;
 
+/// Which edition of a mini program a code opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Edition {
+    /// The published one.
+    #[default]
+    Release,
+    /// The one that is tried out.
+    Trial,
+    /// The one in the developer's hands.
+    Develop,
+}
+
+impl Edition {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Trial => "trial",
+            Self::Develop => "develop",
+        }
+    }
+}
+
+/// The picture of a mini-program code.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// `image/jpeg` or `image/png`.
+    pub media_type: &'static str,
+    /// The file.
+    pub bytes: Bytes,
+}
+
 /// Who signed in to a mini program.
 pub struct Session {
     /// The person, for this appid alone.
@@ -72,8 +103,8 @@ impl Api {
         Ok(Session { openid, unionid: unionid.filter(|unionid| is_id(unionid)), session_key })
     }
 
-    /// The picture of a code that opens `page` with `scene`: at most 32 visible characters. It never expires, so the
-    /// scene must.
+    /// The picture of a code that opens `page`, or the home page, with `scene`: at most [`MAX_SCENE_CHARS`] visible
+    /// characters. It never expires, so the scene must. Pages of other editions than the published one need not exist.
     ///
     /// # Errors
     /// 40169 for a bad scene, 41030 for a page that is not published.
@@ -81,11 +112,27 @@ impl Api {
         &self,
         token: &SecretString,
         scene: &str,
-        page: &str,
-    ) -> Result<Bytes, CallError> {
-        let body = json!({ "scene": scene, "page": page });
+        page: Option<&str>,
+        edition: Edition,
+    ) -> Result<Picture, CallError> {
+        let endpoint = Endpoint::MiniProgramCode;
+        let mut body = json!({
+            "scene": scene,
+            "env_version": edition.as_str(),
+            "check_path": edition == Edition::Release,
+        });
+        if let Some(page) = page {
+            body["page"] = page.into();
+        }
         let query = [("access_token", token.expose_secret())];
-        self.bytes(Call { endpoint: Endpoint::MiniProgramCode, query: &query, body: Some(body) }).await
+        let bytes = self.bytes(Call { endpoint, query: &query, body: Some(body) }).await?;
+        // The bytes say what they are; the answer's type need not.
+        let media_type = match &*bytes {
+            [0xff, 0xd8, 0xff, ..] => "image/jpeg",
+            [0x89, b'P', b'N', b'G', ..] => "image/png",
+            _ => return Err(unreadable(endpoint, "neither JPEG nor PNG")),
+        };
+        Ok(Picture { media_type, bytes })
     }
 }
 
