@@ -7,8 +7,12 @@ import { test } from 'node:test';
 
 import { answer, openQuestion } from '../lib/computer.js';
 import { computer, heading, phone, scan } from '../lib/login.js';
+import { openProgram } from '../lib/mini-program.js';
 import { openSite, startPhpSite } from '../lib/php-site.js';
-import { AES_KEY, MICRO_MESSENGER, OFFICIAL, TOKEN, linkTo, secretOf, startWeChat } from '../lib/wechat.js';
+import { until } from '../lib/until.js';
+import {
+  AES_KEY, MICRO_MESSENGER, OFFICIAL, PROGRAM, TOKEN, WEBSITE, linkTo, secretOf, startWeChat,
+} from '../lib/wechat.js';
 
 /** The site with the demo provider, a computer on it and a phone: `{ server, address, page, mobile, shown }`. */
 async function site(t) {
@@ -169,30 +173,68 @@ test('the site is one file of less than 60 lines', async () => {
   assert.ok(text.split('\n').length - 1 < 60);
 });
 
-for (const kind of ['wechat-web', 'wechat-mp']) {
+/** How somebody agrees whose WeChat scans what the page shows: a code of the server's, a text, a page or a picture of WeChat's. */
+const AGREES = {
+  async 'wechat-web'({ shown, mobile }) {
+    await openQuestion(mobile, shown);
+    await answer(mobile, 'approve').click();
+    await mobile.click('#allow');
+  },
+  async 'wechat-mp'({ wechat, shown, mobile }) {
+    await wechat.scan('xiaoming', shown);
+    await openQuestion(mobile, await linkTo(wechat, 'xiaoming'));
+    await answer(mobile, 'approve').click();
+  },
+  async 'wechat-open'({ wechat, page }) {
+    const code = page.frameLocator('doorbell-login iframe').locator('#qr');
+    const text = await code.getAttribute('data-text');
+    // Without a click there no browser lets a frame take the window, unless both are of one domain.
+    await code.click();
+    await wechat.scan('xiaoming', text);
+    await wechat.order('agree', { uuid: new URL(text).searchParams.get('uuid'), person: 'xiaoming' });
+  },
+  async 'wechat-miniprogram'({ wechat, server, page }) {
+    const picture = page.locator('doorbell-login img');
+    await picture.waitFor();
+    const [width, complaint] = await picture.evaluate((image) => image.decode().then(() => [image.naturalWidth], (error) => [0, String(error)]));
+    assert.ok(width > 200, complaint);
+    // A reload goes on with the same login and the same picture.
+    const source = await picture.getAttribute('src');
+    await page.reload();
+    await picture.waitFor();
+    assert.equal(await picture.getAttribute('src'), source);
+    const program = await openProgram(wechat, server, 'xiaoming', await wechat.lastProgramCode());
+    await until('the mini program asks', () => program.data.login);
+    await program.agree();
+  },
+};
+
+for (const [kind, agrees] of Object.entries(AGREES)) {
   test(`with WeChat, by ${kind}: only the server's configuration is another`, async (t) => {
     const wechat = await startWeChat(t);
+    const appid = { 'wechat-open': WEBSITE, 'wechat-miniprogram': PROGRAM }[kind] ?? OFFICIAL;
     const callback = { token: TOKEN, encoding_aes_key: AES_KEY };
+    const more = {
+      'wechat-web': 'scope = "userinfo"',
+      'wechat-mp': Object.entries(callback).map(([name, value]) => `${name} = "${value}"`).join('\n'),
+    };
     const { server, address } = await startPhpSite(t, 'wechat', `
 kind = "${kind}"
-appid = "${OFFICIAL}"
-secret = "${secretOf(OFFICIAL)}"
+appid = "${appid}"
+secret = "${secretOf(appid)}"
 api_base = "${wechat.base}"
 open_base = "${wechat.base}"
-${kind === 'wechat-web' ? 'scope = "userinfo"' : Object.entries(callback).map(([name, value]) => `${name} = "${value}"`).join('\n')}
+${more[kind] ?? ''}
 `);
     await wechat.callback(OFFICIAL, { url: `http://${server.public.address}/v1/callback/wechat`, ...callback });
     const machine = await computer(t, 'about:blank');
     const shown = await openSite(machine, address);
     const { context, page: mobile } = await phone(t, { userAgent: MICRO_MESSENGER, locale: 'zh-CN' });
     await context.addCookies([{ name: 'standin_person', value: 'xiaoming', url: wechat.base }]);
-    // The camera of WeChat opens a page of ours, or follows the account, which sends the address of one.
-    await wechat.scan('xiaoming', shown);
-    await openQuestion(mobile, kind === 'wechat-web' ? shown : await linkTo(wechat, 'xiaoming'));
-    await answer(mobile, 'approve').click();
-    if (kind === 'wechat-web') await mobile.click('#allow');
+    await agrees({ wechat, server, shown, mobile, page: machine.page });
     const who = await signedIn(machine.page);
-    assert.match(await machine.page.getAttribute('#who', 'data-user'), new RegExp(`^wechat:${OFFICIAL}:o[\\w-]{27}$`));
-    if (kind === 'wechat-web') assert.equal(who, 'Signed in as 小明');
+    assert.equal(machine.page.url(), address);
+    assert.match(await machine.page.getAttribute('#who', 'data-user'), new RegExp(`^wechat:${appid}:o[\\w-]{27}$`));
+    if (['wechat-web', 'wechat-open'].includes(kind)) assert.equal(who, 'Signed in as 小明');
   });
 }

@@ -9,13 +9,15 @@ import { test } from 'node:test';
 import { call } from '../lib/api.js';
 import { answer, openQuestion } from '../lib/computer.js';
 import {
-  QR_PATH, TOKEN_PATH, computer, endsAs, phone, serverFor, showsOnPhone, site, withBrowser,
+  QR_PATH, TOKEN_PATH, computer, endsAs, phone, says, serverFor, showsOnPhone, site, withBrowser,
 } from '../lib/wechat-site.js';
 import {
   OFFICIAL, OTHER_AES_KEY, WEBSITE, deliver, delivery, linkTo, scanEvent, startWeChat,
 } from '../lib/wechat.js';
 
 withBrowser();
+
+const FOLLOWER_PATH = '/cgi-bin/user/info';
 
 /** The text with another letter in one place. */
 const changedAt = (text, place) => {
@@ -41,8 +43,10 @@ for (const follows of [false, true]) {
     await answer(page, 'approve').click();
     await endsAs(machine, server, 'approved', page, link);
     const { identity } = await machine.redeem();
-    assert.deepEqual([identity.appid, identity.unionid], [OFFICIAL, undefined]);
+    assert.deepEqual(Object.keys(identity).sort(), ['appid', 'id', 'provider', 'unionid']);
+    assert.equal(identity.appid, OFFICIAL);
     assert.match(identity.id, /^o[\w-]{27}$/);
+    assert.match(identity.unionid, /^o[\w-]{27}$/);
   });
 }
 
@@ -114,6 +118,78 @@ test('wechat-mp: a scan alone logs in only where the operator says so', async (t
   const { delivery } = await wechat.scan('xiaoming', (await machine.begin()).verification_uri_complete);
   await endsAs(machine, server, 'approved');
   assert.match(delivery.reply, /已在电脑上登录.*logged in/s);
+  assert.match((await machine.redeem()).identity.unionid, /^o[\w-]{27}$/);
+
+  // Who they are in full is not known in the five seconds that WeChat waits: they are asked after all.
+  await wechat.fault(FOLLOWER_PATH, { delay_ms: 10_000 });
+  const { delivery: late } = await wechat.scan('xiaoming', (await machine.begin()).verification_uri_complete);
+  assert.equal(late.status, 200);
+  await endsAs(machine, server, 'scanned');
+  const page = await phone(t, wechat);
+  await openQuestion(page, await linkTo(wechat, 'xiaoming'));
+  await answer(page, 'approve').click();
+  await endsAs(machine, server, 'approved');
+});
+
+test('wechat-mp: nobody is logged in without the unionid that WeChat owes, and with none where it gives none', async (t) => {
+  const { wechat, server } = await site(t, 'wechat-mp');
+  const machine = await computer(t, server);
+  await wechat.scan('xiaoming', (await machine.begin()).verification_uri_complete);
+  const page = await phone(t, wechat);
+  const link = await linkTo(wechat, 'xiaoming');
+  await openQuestion(page, link);
+  await wechat.fault(FOLLOWER_PATH, { what: { code: 45011 } });
+  await answer(page, 'approve').click();
+  await says(page, '没有回应', 'No answer');
+  await endsAs(machine, server, 'scanned', page, link);
+
+  const none = {
+    'no Open Platform account': (other) => other.person('xiaoming', { no_unionid: true }),
+    'no right to ask': (other) => other.fault(FOLLOWER_PATH, { what: { code: 48001 } }),
+  };
+  for (const [why, arrange] of Object.entries(none)) {
+    const other = await site(t, 'wechat-mp');
+    const theirs = await computer(t, other.server);
+    await arrange(other.wechat);
+    await other.wechat.scan('xiaoming', (await theirs.begin()).verification_uri_complete);
+    const phoneOfTheirs = await phone(t, other.wechat);
+    await openQuestion(phoneOfTheirs, await linkTo(other.wechat, 'xiaoming'));
+    await answer(phoneOfTheirs, 'approve').click();
+    await endsAs(theirs, other.server, 'approved');
+    assert.equal((await theirs.redeem()).identity.unionid, undefined, why);
+  }
+});
+
+test('wechat-mp: with userinfo the link leads through WeChat\'s authorization, for the person who scanned alone', async (t) => {
+  const { wechat, server } = await site(t, 'wechat-mp', 'scope = "userinfo"');
+  const machine = await computer(t, server);
+  await wechat.scan('xiaoming', (await machine.begin()).verification_uri_complete);
+  const link = await linkTo(wechat, 'xiaoming');
+  // Whoever is sent the link is not who scanned.
+  const other = await phone(t, wechat, { person: 'xiaohong' });
+  await openQuestion(other, link);
+  await answer(other, 'approve').click();
+  await other.click('#allow');
+  await says(other, '二维码已被另一部手机扫描', '');
+  await endsAs(machine, server, 'scanned');
+
+  await wechat.person('xiaoming', { snapshot: true, follows: [OFFICIAL] });
+  const page = await phone(t, wechat);
+  await openQuestion(page, link);
+  await answer(page, 'approve').click();
+  await page.click('#allow');
+  await says(page, '使用完整服务', 'Use full service');
+  await endsAs(machine, server, 'scanned', page, link);
+
+  await wechat.order('people', { id: 'xiaoming', nickname: '小明', follows: [OFFICIAL] });
+  await openQuestion(page, link);
+  await answer(page, 'approve').click();
+  await page.click('#allow');
+  await endsAs(machine, server, 'approved', page, link);
+  const { identity } = await machine.redeem();
+  assert.equal(identity.name, '小明');
+  assert.match(identity.picture, /^https:\/\/thirdwx\.qlogo\.cn\//);
+  assert.match(identity.unionid, /^o[\w-]{27}$/);
 });
 
 test('wechat-mp: without a code of WeChat\'s the login does not begin, and says so', async (t) => {

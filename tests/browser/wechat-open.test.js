@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 
+import { call } from '../lib/api.js';
 import { until } from '../lib/until.js';
 import {
   TOKEN_PATH, computer, endsAs, says, site, wechatPage, withBrowser,
@@ -73,6 +74,40 @@ test('wechat-open: embedded, WeChat takes the top window back', async (t) => {
   await outer.mouse.click(5, 5);
   await wechat.scan('xiaoming', text);
   await wechat.order('agree', { uuid: new URL(text).searchParams.get('uuid'), person: 'xiaoming' });
+  await endsAs(machine, server, 'approved');
+});
+
+test('wechat-open: nothing is shown that could be scanned but WeChat\'s page, and no backend can begin', async (t) => {
+  const { server } = await site(t, 'wechat-open');
+  const machine = await computer(t, server);
+  const begun = await machine.begin();
+  assert.deepEqual(
+    [begun.verification_uri, begun.verification_uri_complete, begun.user_code, begun.rotate_in],
+    [undefined, undefined, undefined, undefined],
+  );
+  // Nobody's browser could be brought back to it.
+  const response = await fetch(`http://${server.public.address}/v1/device_authorization`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ client_id: 'shop', code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM' }),
+  });
+  const { error, error_description: why } = await response.json();
+  assert.deepEqual([response.status, error], [400, 'invalid_request']);
+  assert.match(why, /a page in that browser has to begin the login/);
+  assert.equal((await call(server, 'GET', '/metrics')).body.match(/doorbell_logins_total\{[^}]*step="created"[^}]*\} (\d+)/)?.[1], '1');
+});
+
+test('wechat-open: the browser is brought back to the page that began, and to no other', async (t) => {
+  const { wechat, server } = await site(t, 'wechat-open');
+  const machine = await computer(t, server);
+  const own = `http://${server.public.address}/s?from=here`;
+  for (const return_to of ['http://127.0.0.1:9/', `${own}#fragment`]) {
+    const { status, body } = await machine.tryBegin({ return_to });
+    assert.deepEqual([status, body.error], [400, 'invalid_request'], return_to);
+  }
+  await machine.begin({ return_to: own });
+  const page = await confirmed(wechat, machine);
+  await page.waitForURL(own);
   await endsAs(machine, server, 'approved');
 });
 

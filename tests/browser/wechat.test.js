@@ -4,11 +4,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { answer, openQuestion } from '../lib/computer.js';
+import { openProgram } from '../lib/mini-program.js';
 import { startServer } from '../lib/server.js';
+import { until } from '../lib/until.js';
 import {
   QR_PATH, TOKEN_PATH, computer, endsAs, phone, says, site, wechatPage, withBrowser,
 } from '../lib/wechat-site.js';
-import { AES_KEY, OFFICIAL, TOKEN, WEBSITE, linkTo, secretOf, startWeChat } from '../lib/wechat.js';
+import { AES_KEY, OFFICIAL, PROGRAM, TOKEN, WEBSITE, linkTo, secretOf, startWeChat } from '../lib/wechat.js';
 
 withBrowser();
 
@@ -111,8 +113,9 @@ ${section('open', 'wechat-open', WEBSITE)}`,
 
 test('no secret, code or token is in any log at trace level', async (t) => {
   const env = { DOORBELL_LOG_LEVEL: 'trace' };
-  for (const kind of ['wechat-web', 'wechat-open', 'wechat-mp']) {
+  for (const kind of ['wechat-web', 'wechat-open', 'wechat-mp', 'wechat-miniprogram']) {
     const { wechat, server } = await site(t, kind, kind === 'wechat-web' ? 'scope = "userinfo"' : '', { env });
+    const keys = [];
     const machine = await computer(t, server);
     const begun = await machine.begin();
     const page = await phone(t, wechat);
@@ -129,6 +132,12 @@ test('no secret, code or token is in any log at trace level', async (t) => {
       const { text, uuid } = await wechatPage(machine);
       await wechat.scan('xiaoming', text);
       await wechat.order('agree', { uuid, person: 'xiaoming' });
+    } else if (kind === 'wechat-miniprogram') {
+      const code = await wechat.lastProgramCode();
+      const program = await openProgram(wechat, server, 'xiaoming', code);
+      await until('the mini program asks', () => program.data.login);
+      await program.agree();
+      keys.push(code.scene, program.visit);
     } else {
       await wechat.scan('xiaoming', begun.verification_uri_complete);
       await openQuestion(page, await linkTo(wechat, 'xiaoming'));
@@ -142,7 +151,8 @@ test('no secret, code or token is in any log at trace level', async (t) => {
     assert.match(said, /TRACE|DEBUG/, 'the log is verbose');
     const { secrets } = await wechat.state();
     assert.ok(secrets.length > 0);
-    const mine = [begun.device_code, machine.verifier, granted.access_token, secretOf(WEBSITE), secretOf(OFFICIAL), TOKEN, AES_KEY];
+    const mine = [begun.device_code, machine.verifier, granted.access_token, secretOf(WEBSITE), secretOf(OFFICIAL), secretOf(PROGRAM),
+      TOKEN, AES_KEY, ...keys];
     for (const secret of [...secrets, ...mine]) {
       assert.ok(!said.includes(secret), `${kind}: a secret is logged: ${said.split('\n').find((line) => line.includes(secret))}`);
     }

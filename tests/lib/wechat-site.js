@@ -8,7 +8,9 @@ import { launch } from './browser.js';
 import { Computer } from './computer.js';
 import { startServer } from './server.js';
 import { until } from './until.js';
-import { AES_KEY, MICRO_MESSENGER, OFFICIAL, TOKEN, WEBSITE, secretOf, startWeChat } from './wechat.js';
+import {
+  AES_KEY, MICRO_MESSENGER, OFFICIAL, PROGRAM, TOKEN, WEBSITE, secretOf, startWeChat,
+} from './wechat.js';
 
 export const TOKEN_PATH = '/sns/oauth2/access_token';
 export const QR_PATH = '/cgi-bin/qrcode/create';
@@ -29,7 +31,7 @@ export async function site(t, kind, more = '', options = {}) {
 
 /** A server with WeChat in one of its ways. */
 export async function serverFor(wechat, t, kind, more = '', { env = {}, data, client = '', ports } = {}) {
-  const appid = kind === 'wechat-open' ? WEBSITE : OFFICIAL;
+  const appid = { 'wechat-open': WEBSITE, 'wechat-miniprogram': PROGRAM }[kind] ?? OFFICIAL;
   const callback = kind === 'wechat-mp' ? `token = "${TOKEN}"\nencoding_aes_key = "${AES_KEY}"\n` : '';
   const config = `
 [[login.clients]]

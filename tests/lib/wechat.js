@@ -9,6 +9,7 @@ import { until } from './until.js';
 
 export const OFFICIAL = 'wx00000000000000a1';
 export const WEBSITE = 'wx00000000000000b2';
+export const PROGRAM = 'wx00000000000000c3';
 export const secretOf = (appid) => `standin-secret-of-${appid}`;
 
 export const TOKEN = 'tokenOfTheCallback';
@@ -57,6 +58,13 @@ export async function startWeChat(owner = undefined) {
     async sceneOf(text) {
       const { tickets } = await ask('GET', 'state');
       return tickets.find(({ url }) => url === text)?.scene;
+    },
+    /** The code that a mini program's account has made last: `{ appid, scene, page }`, as a scan has it. */
+    async lastProgramCode() {
+      const { program_codes: codes } = await ask('GET', 'state');
+      const id = Object.keys(codes).at(-1);
+      const { kind, ...code } = await ask('POST', 'scan', { person: 'xiaoming', text: `${base}/a/${id}` });
+      return code;
     },
     stop: () => stop(standin),
   };

@@ -197,6 +197,15 @@ pub struct Errand {
     pub provider: Box<str>,
 }
 
+/// What the page shows in the place of our QR code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnCode {
+    /// A QR code that says this.
+    Text(Box<str>),
+    /// Nothing that is drawn here: a picture that the page was given, or a page of the provider's.
+    Elsewhere,
+}
+
 /// What came of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -231,14 +240,16 @@ pub struct Attempt {
     pub client: Box<str>,
     /// Where the code is for.
     pub redirect_uri: Option<Box<str>>,
+    /// Where the page is that shows the login, for a provider that takes its window away.
+    pub return_to: Option<Box<str>>,
     /// The PKCE challenge: SHA-256 of the verifier.
     pub challenge: Option<Digest>,
     /// A text to be shown on both screens.
     pub binding_message: Option<Box<str>>,
     /// The provider that was asked for.
     pub provider: Option<Box<str>>,
-    /// The text of that provider's own QR code, shown in the place of ours. The QR token does not change then.
-    pub own_code: Option<Box<str>>,
+    /// That provider's own code, shown in the place of ours. The QR token does not change then.
+    pub own_code: Option<OwnCode>,
     /// The computer.
     pub computer: Origin,
     /// Whether it counts towards its address's limit.
@@ -373,13 +384,13 @@ impl Attempt {
     }
 
     /// The page shows this code of the provider's own, which names `qr`.
-    pub(crate) fn show_own_code(&self, qr: &Digest, text: &str, now: Now) -> Stepped {
+    pub(crate) fn show_own_code(&self, qr: &Digest, code: OwnCode, now: Now) -> Stepped {
         self.expect(State::Pending)?;
         if self.qr != *qr {
             return Err(Refusal::Renewed);
         }
         let mut next = self.clone();
-        next.own_code = Some(text.into());
+        next.own_code = Some(code);
         Ok(next.record(self, Step::OwnCode, Who::Browser, None, now))
     }
 

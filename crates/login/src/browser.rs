@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::Now;
-use crate::attempt::{Agreed, Attempt, CookieRule, Origin, Record, Refusal, State, Step, Who, millis};
+use crate::attempt::{
+    Agreed, Attempt, CookieRule, Origin, OwnCode, Record, Refusal, State, Step, Who, millis,
+};
 use crate::crowd::Crowded;
 use crate::logins::{Decision, Logins};
 use crate::rules::{Client, NumberMatch};
@@ -28,6 +30,9 @@ pub struct Begin<'a> {
     pub web_origin: Option<&'a str>,
     /// Where the code is for.
     pub redirect_uri: Option<&'a str>,
+    /// Where the page is that asked, for a provider that takes its window away: of `web_origin`, so that nobody is led
+    /// elsewhere.
+    pub return_to: Option<&'a str>,
     /// The PKCE challenge, method S256.
     pub challenge: Option<&'a str>,
     /// A text for both screens.
@@ -43,6 +48,9 @@ pub enum BeginError {
     /// The address is not registered for the client, byte for byte.
     #[error("redirect_uri is not one of the client's")]
     RedirectUri,
+    /// Not an address of the page's own origin.
+    #[error("return_to is not an address of the page's own origin, of up to {MAX_RETURN_TO} characters")]
+    ReturnTo,
     /// Not a base64url SHA-256.
     #[error("code_challenge is not a base64url SHA-256 of 43 characters")]
     Challenge,
@@ -68,6 +76,8 @@ pub enum BeginError {
 
 /// Characters of a binding message (OpenID CIBA Core section 7.1 asks for short ones).
 const MAX_BINDING_MESSAGE: usize = 64;
+/// Characters of a page's address.
+const MAX_RETURN_TO: usize = 2_048;
 /// Tries to find a typed code that no other login has; one clash in 20^8 / live codes is rare already.
 const CODE_TRIES: u8 = 16;
 
@@ -126,6 +136,9 @@ impl<S: Store> Logins<S> {
         if redirect_uri.is_some_and(|uri| !client.redirect_uris.iter().any(|known| known == uri)) {
             return Err(BeginError::RedirectUri);
         }
+        if begin.return_to.is_some_and(|address| !is_of_origin(address, web_origin)) {
+            return Err(BeginError::ReturnTo);
+        }
         let challenge = match begin.challenge {
             Some(text) => Some(Digest::parse(text).ok_or(BeginError::Challenge)?),
             None if client.secret.is_none() => return Err(BeginError::NeedsChallenge),
@@ -160,6 +173,7 @@ impl<S: Store> Logins<S> {
                 base: begin.base.into(),
                 client: client.id.as_str().into(),
                 redirect_uri: redirect_uri.map(Into::into),
+                return_to: begin.return_to.map(Into::into),
                 challenge,
                 binding_message: begin.binding_message.map(Into::into),
                 provider: begin.provider.map(Into::into),
@@ -252,8 +266,7 @@ impl<S: Store> Logins<S> {
         .map(drop)
     }
 
-    /// Has the page show a QR code of the provider's own, which names the QR token `qr`; see
-    /// [`crate::Provider::own_code`].
+    /// Has the page show a code of the provider's own, which names the QR token `qr`; see [`crate::Provider::own_code`].
     ///
     /// # Errors
     /// Not pending any more, or the QR token has changed meanwhile.
@@ -261,12 +274,12 @@ impl<S: Store> Logins<S> {
         &self,
         device_code: &Token,
         qr: &Token,
-        text: &str,
+        code: OwnCode,
         now: Now,
     ) -> Result<View, Refusal> {
         let (attempt, ()) = self
             .step(Key::Device(device_code.digest()), now, |attempt| {
-                let next = attempt.show_own_code(&qr.digest(), text, now)?;
+                let next = attempt.show_own_code(&qr.digest(), code.clone(), now)?;
                 Ok(Decision::Step(Box::new(next), Step::OwnCode, ()))
             })
             .await?;
@@ -331,6 +344,15 @@ impl<S: Store> Logins<S> {
             Some(left) => Err(Refusal::Number { left }),
         }
     }
+}
+
+/// Whether an address is one of `origin`'s pages.
+fn is_of_origin(address: &str, origin: Option<&str>) -> bool {
+    let path = origin.filter(|origin| origin.contains("://")).and_then(|origin| address.strip_prefix(origin));
+    let in_it = path.is_some_and(|path| path.is_empty() || path.starts_with(['/', '?']));
+    in_it
+        && address.len() <= MAX_RETURN_TO
+        && address.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
 /// What a consent or a number makes of an attempt; the answer is the tries left when it was wrong.

@@ -39,8 +39,8 @@ mod wheel;
 
 pub use agent::{Computer, describe};
 pub use attempt::{
-    Attempt, CookieRule, Errand as PendingErrand, NUMBER_TRIES, Origin, Phone, Record, Refusal, Session,
-    State, Step, Who, same_network,
+    Attempt, CookieRule, Errand as PendingErrand, NUMBER_TRIES, Origin, OwnCode, Phone, Record, Refusal,
+    Session, State, Step, Who, same_network,
 };
 pub use backend::{Handle, RedeemError, Redeemed, Redemption};
 pub use browser::{Begin, BeginError, Begun as BegunLogin, Page};
@@ -50,7 +50,9 @@ pub use identity::{Identity, masked};
 pub use logins::{Logins, Observer};
 pub use memory::MemoryStore;
 pub use phone::{Consent, Returned, TypedError};
-pub use provider::{Begun, Errand, Happened, Outcome, Provider, ProviderError, Reply, Request, Work};
+pub use provider::{
+    Begun, Errand, Happened, Outcome, Provider, ProviderCode, ProviderError, Reply, Request, Work,
+};
 pub use rules::{Client, NumberMatch, Proximity, Rules, RulesError};
 pub use secret::{Digest, Keys, LoginId, NoRandomness, Random, Token, USER_CODES, UserCode};
 pub use store::{Inserted, Key, Replaced, Store, StoreError};

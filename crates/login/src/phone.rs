@@ -17,7 +17,7 @@ use crate::view::PhoneView;
 /// What agreeing led to.
 #[derive(Debug)]
 pub enum Consent {
-    /// The login is approved.
+    /// The login was approved before.
     Approved(Box<PhoneView>),
     /// The phone has to say who its owner is: to be sent to the provider with this `state`.
     Ask(Token),
@@ -198,11 +198,6 @@ impl<S: Store> Logins<S> {
             .step(key, now, |attempt| {
                 check_qr(attempt, key, &rules, now)?;
                 let errand = self.errand(attempt, &state, visit, provider)?;
-                if let Some(known) = attempt.known.as_deref().filter(|known| known.provider == provider) {
-                    let number = Number::Typed(number);
-                    let agreed = attempt.approve(visit, number, known.clone(), &rules, &self.keys, now)?;
-                    return Ok(decided(agreed, Step::Approved));
-                }
                 let agreed = attempt.send(errand, Number::Typed(number), &self.keys, now)?;
                 Ok(decided(agreed, Step::SentToProvider))
             })
@@ -291,7 +286,8 @@ impl<S: Store> Logins<S> {
     /// The provider has said who the owner is.
     ///
     /// # Errors
-    /// As [`Logins::approve`], but for the number, which was asked for before.
+    /// As [`Logins::approve`], but for the number, which was asked for before; or the provider has seen somebody else
+    /// scan.
     pub async fn approve_returned(
         &self,
         returned: &Returned,
@@ -337,6 +333,10 @@ impl<S: Store> Logins<S> {
                     rules.client(&attempt.client).is_some_and(|client| client.allows(&identity.provider));
                 if !allowed {
                     return Err(Refusal::Provider);
+                }
+                let known = attempt.known.as_deref().filter(|known| known.provider == identity.provider);
+                if known.is_some_and(|known| known.id != identity.id) {
+                    return Err(Refusal::AlreadyScanned);
                 }
                 let agreed = attempt.approve(visit, number, identity.clone(), &rules, &self.keys, now)?;
                 Ok(decided(agreed, Step::Approved))

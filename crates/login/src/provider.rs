@@ -9,6 +9,22 @@ use std::time::Duration;
 use crate::identity::Identity;
 use crate::secret::{Digest, Token};
 
+/// A code of a provider's own, which its event names again.
+#[derive(Debug, Clone)]
+pub enum ProviderCode {
+    /// A QR code that says this.
+    Text(String),
+    /// A picture of a code that nobody else can draw. The page gets it once, and it is kept nowhere.
+    Picture {
+        /// Such as `image/jpeg`.
+        media_type: &'static str,
+        /// The file.
+        bytes: Vec<u8>,
+    },
+    /// On the provider's own page, to which the computer is sent; see [`Provider::sends_computer`].
+    Page,
+}
+
 /// A future that is sent between threads.
 pub type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -34,6 +50,8 @@ pub struct Errand<'a> {
     pub languages: &'a str,
     /// The fields of the form by which the owner agreed, for providers whose page is ours.
     pub form: &'a [(String, String)],
+    /// Who the owner is, where this provider has said so in a [`Happened`].
+    pub known: Option<&'a Identity>,
 }
 
 /// A request to `/v1/callback/<section>`, whole.
@@ -70,6 +88,14 @@ pub enum Outcome {
         /// The key that [`Happened::visit`] named.
         visit: Token,
     },
+    /// The provider's own app on a phone tells that its owner has scanned a code. It is answered with what the phone
+    /// should show and with `visit`, the key that [`Happened::visit`] names, by which it goes on as a phone does.
+    Scanned {
+        /// The scan.
+        happened: Happened,
+        /// The phone's visit key.
+        visit: Token,
+    },
     /// The provider's own server tells of something; it gets this answer at once, and these things are done.
     Event {
         /// What the provider's server wants to hear.
@@ -95,7 +121,7 @@ pub struct Reply {
 pub struct Happened {
     /// The QR token.
     pub qr: String,
-    /// The person. When the login is theirs and they agree on our page, nobody needs to be asked who they are.
+    /// The person. When the login is theirs and they agree, [`Errand::known`] says so, and nobody else is believed.
     pub identity: Identity,
     /// Takes the login for this visit: the person alone is given its key, as a link in the provider's own app.
     pub visit: Digest,
@@ -138,14 +164,14 @@ pub trait Provider: Send + Sync + fmt::Debug {
         false
     }
 
-    /// The text of a QR code of the provider's own, for a provider that is told of scans by [`Outcome::Event`]: what the
-    /// page shows in the place of our address. The provider's event names `qr` again. Asked once for a login that begins
-    /// with this provider, and its QR token does not change after that.
+    /// A code of the provider's own: what the page shows in the place of our address. What the provider tells of its scan
+    /// names `qr` again. Asked once for a login that begins with this provider, and its QR token does not change after
+    /// that.
     fn own_code<'a>(
         &'a self,
         qr: &'a Token,
         life: Duration,
-    ) -> Work<'a, Result<Option<String>, ProviderError>> {
+    ) -> Work<'a, Result<Option<ProviderCode>, ProviderError>> {
         let _ = (qr, life);
         Box::pin(std::future::ready(Ok(None)))
     }
@@ -156,7 +182,7 @@ pub trait Provider: Send + Sync + fmt::Debug {
         true
     }
 
-    /// Begins to find out who the phone's owner is.
+    /// Begins to find out who the phone's owner is; whom it has told of already, it may say at once.
     fn begin<'a>(&'a self, errand: &'a Errand<'a>) -> Work<'a, Result<Begun, ProviderError>>;
 
     /// The `state` that a callback brings back; none for what its own server tells of. A provider that allows fewer

@@ -1,6 +1,6 @@
 //! What each side is shown of a login.
 
-use crate::attempt::{Attempt, Origin, State};
+use crate::attempt::{Attempt, Origin, OwnCode, State};
 use crate::rules::{Client, NumberMatch, Rules};
 use crate::secret::{Digest, Keys, LoginId, Token, UserCode};
 use crate::{Now, attempt};
@@ -20,8 +20,8 @@ pub struct View {
     pub base: String,
     /// The token of the QR code; while pending.
     pub qr: Option<Token>,
-    /// The text of the provider's own QR code, to be shown in the place of ours; while pending.
-    pub own_code: Option<String>,
+    /// The provider's own code, to be shown in the place of ours; while pending.
+    pub own_code: Option<OwnCode>,
     /// The typed code; while pending.
     pub user_code: Option<UserCode>,
     /// Milliseconds until the QR code changes; while pending.
@@ -49,7 +49,7 @@ impl View {
             base: attempt.base.as_ref().into(),
             qr: pending.then(|| keys.qr(id, attempt.rotation)),
             user_code: pending.then(|| keys.user_code(id, attempt.user_code.1)),
-            own_code: attempt.own_code.as_deref().filter(|_| pending).map(Into::into),
+            own_code: attempt.own_code.clone().filter(|_| pending),
             rotate_in_ms: attempt.rotation_due(rules).filter(|_| pending).map(|due| due.saturating_sub(now)),
             number: (open && number_match == NumberMatch::ToPhone).then(|| keys.number_to_phone(id)),
             name: if pending { None } else { attempt.masked_name() },

@@ -5,13 +5,18 @@ pub(crate) const LOGIN_COOKIE: &str = "doorbell_login";
 /// Binds a phone to the logins it scanned.
 pub(crate) const VISIT_COOKIE: &str = "doorbell_visit";
 
-/// The value of a cookie in a `Cookie` header; of several, the first: browsers send the most specific path first.
-pub(crate) fn cookie<'h>(header: &'h [u8], name: &str) -> Option<&'h str> {
-    let header = std::str::from_utf8(header).ok()?;
+/// The values of a cookie in a `Cookie` header: browsers send the one of the most specific path first.
+pub(crate) fn cookies<'h>(header: &'h [u8], name: &str) -> impl Iterator<Item = &'h str> {
+    let header = std::str::from_utf8(header).unwrap_or_default();
     header
         .split(';')
-        .find_map(|pair| pair.trim_start().strip_prefix(name)?.strip_prefix('='))
+        .filter_map(move |pair| pair.trim_start().strip_prefix(name)?.strip_prefix('='))
         .map(str::trim_end)
+}
+
+/// The first of them.
+pub(crate) fn cookie<'h>(header: &'h [u8], name: &str) -> Option<&'h str> {
+    cookies(header, name).next()
 }
 
 #[cfg(test)]

@@ -329,13 +329,17 @@ pub struct ProviderSettings {
     pub api_base: Option<String>,
     /// Where the pages are that the provider shows to people, likewise.
     pub open_base: Option<String>,
-    /// What people are asked to grant; `wechat-web`.
+    /// What people are asked to grant; `wechat-web` and `wechat-mp`.
     pub scope: WeChatScope,
     /// Whether every browser counts as WeChat's; for stand-ins, which have none. `wechat-web`.
     pub any_browser: bool,
     /// Whether a scan alone is consent; `wechat-mp`.
     pub scan_is_consent: bool,
-    /// Where the account's own token outlives the process; `wechat-mp` does not work without.
+    /// The page that a code opens, its home page if none; `wechat-miniprogram`.
+    pub page: Option<String>,
+    /// Which edition a code opens; `wechat-miniprogram`.
+    pub edition: MiniProgramEdition,
+    /// Where the account's own token outlives the process; `wechat-mp` and `wechat-miniprogram` do not work without.
     pub account_token_path: Option<PathBuf>,
 }
 
@@ -374,7 +378,19 @@ impl ProviderSettings {
     }
 }
 
-/// What people who log in by `wechat-web` are asked to grant.
+/// Which edition of a mini program a code opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MiniProgramEdition {
+    /// The published one.
+    #[default]
+    Release,
+    /// The one that is tried out.
+    Trial,
+    /// The one in the developer's hands.
+    Develop,
+}
+
+/// What people who log in by `wechat-web` or `wechat-mp` are asked to grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeChatScope {
     /// Nothing: WeChat tells their openid without a prompt.

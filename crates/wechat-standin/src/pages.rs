@@ -74,7 +74,7 @@ fn page(title: &str, body: &str) -> Response {
          button.plain{{background:#f2f2f2;color:#06ae56}}input,textarea{{width:100%;box-sizing:border-box;font:inherit;\
          min-height:44px;border:1px solid #ccc;border-radius:8px;padding:.4rem}}\
          .bubble{{background:#95ec69;border-radius:8px;padding:.6rem;margin:.5rem 0;white-space:pre-wrap;overflow-wrap:anywhere}}\
-         small{{color:#555}}</style><header>{title}</header><main>{body}</main></html>"
+         img{{max-width:100%;height:auto}}small{{color:#555}}</style><header>{title}</header><main>{body}</main></html>"
     ))
     .into_response()
 }

@@ -168,3 +168,21 @@ impl<T: fmt::Display> fmt::Display for Tail<'_, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever reads a code in the log looks for its words in the table of errors, in both languages.
+    #[test]
+    fn the_table_of_errors_has_the_words_of_the_log() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/wechat.md");
+        let table = std::fs::read_to_string(path).expect("a readable file");
+        for code in [40_001, 40_013, 40_125, 40_164, 41_030, 45_009, 45_011, 48_001, 89_503] {
+            let cure = ErrorCode(code).cure().expect("a cure");
+            let words = cure.split([':', ';']).next().unwrap_or(cure);
+            let rows = table.lines().filter(|line| line.contains(&code.to_string()) && line.contains(words));
+            assert_eq!(rows.count(), 2, "{code}: {words}");
+        }
+    }
+}

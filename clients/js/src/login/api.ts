@@ -32,6 +32,8 @@ export interface View {
 export interface Attempt {
   device_code: string;
   code_verifier: string;
+  /** A provider's picture in the place of a QR code, as a `data:` address. */
+  verification_image?: string | undefined;
 }
 
 /** The server's answer when it is not what was asked for; `status` 0 when there was none. */
@@ -72,8 +74,14 @@ export class LoginApi {
   constructor(readonly endpoint: Endpoint) {}
 
   /** `POST /v1/device_authorization` */
-  begin(fields: Record<string, string>): Promise<View & { device_code: string }> {
-    return this._call('POST', '/v1/device_authorization', undefined, fields) as Promise<View & { device_code: string }>;
+  begin(fields: Record<string, string>): Promise<View & { device_code: string; verification_image?: string }> {
+    return this._call('POST', '/v1/device_authorization', undefined, fields);
+  }
+
+  /** `POST /v1/login/provider`: where the provider's own page with a QR code is. */
+  async page(deviceCode: string): Promise<string> {
+    const { authorization_uri } = await this._call<{ authorization_uri: string }>('POST', '/v1/login/provider', deviceCode, {});
+    return authorization_uri;
   }
 
   /** `GET /v1/login`; waits up to `wait` seconds for another version than `since`. */
@@ -97,9 +105,9 @@ export class LoginApi {
     return this._call('DELETE', '/v1/login', deviceCode);
   }
 
-  private async _call(
+  private async _call<T = View>(
     method: string, path: string, deviceCode?: string, body?: object, wait = 0, signal?: AbortSignal,
-  ): Promise<View> {
+  ): Promise<T> {
     const abort = new AbortController();
     const end = (): void => abort.abort();
     signal?.addEventListener('abort', end);
@@ -118,7 +126,7 @@ export class LoginApi {
         signal: abort.signal,
       });
       const answer = await members(response);
-      if (response.ok && typeof answer.version === 'number') return answer as unknown as View;
+      if (response.ok && (typeof answer.version === 'number' || typeof answer.authorization_uri === 'string')) return answer as T;
       throw CallError.of(response, answer);
     } catch (error) {
       throw error instanceof CallError ? error : new CallError(0, 'network', String(error));

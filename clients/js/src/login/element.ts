@@ -43,6 +43,8 @@ export class DoorbellLogin extends Base {
   private _generation = 0;
   private _phase: Shown['phase'] = 'starting';
   private _view: View | undefined;
+  /** The provider's own page with a QR code; null while it is asked for. */
+  private _page: string | null | undefined;
   private _link: Shown['link'] = 'good';
   private _wrong: Shown['wrong'];
   private _handedOver = false;
@@ -120,7 +122,11 @@ export class DoorbellLogin extends Base {
 
   /** Who comes back to this page by the browser's back button wants to sign in again. */
   private readonly _shown = ({ persisted }: PageTransitionEvent): void => {
-    if (persisted && this._handedOver) this.renew();
+    if (!persisted) return;
+    if (this._handedOver) return this.renew();
+    // The browser was there, and what brings it back works once.
+    if (this._page) this._page = undefined;
+    void this._openPage();
   };
 
   private get _key(): string {
@@ -144,7 +150,7 @@ export class DoorbellLogin extends Base {
   private async _begin(): Promise<void> {
     const generation = (this._generation += 1);
     const api = this._api!;
-    this._view = this._attempt = this._wrong = undefined;
+    this._view = this._attempt = this._wrong = this._page = undefined;
     this._handedOver = false;
     this._is('starting');
     const code_verifier = verifier();
@@ -157,11 +163,13 @@ export class DoorbellLogin extends Base {
       const value = this.getAttribute(name);
       if (value) fields[name.replace('-', '_')] = value;
     }
+    // A provider whose page takes this window brings it back here.
+    if (location.origin !== 'null') fields.return_to = location.href.replace(/#.*/s, '');
     for (let failures = 0; ; failures += 1) {
       try {
-        const { device_code, ...view } = await api.begin(fields);
+        const { device_code, verification_image, ...view } = await api.begin(fields);
         if (generation !== this._generation) return;
-        this._attempt = { device_code, code_verifier };
+        this._attempt = { device_code, code_verifier, verification_image };
         this._keep(view.login);
         void this._claim(view.login);
         this._reachable(true);
@@ -199,6 +207,7 @@ export class DoorbellLogin extends Base {
     if (before?.version === view.version && before.code === view.code) return this._render();
     if (before?.state !== view.state) this._wrong = undefined;
     this._is(view.state);
+    void this._openPage();
     switch (view.state) {
       case 'approved':
         if (view.code !== undefined) this._handOver(view.code);
@@ -211,6 +220,22 @@ export class DoorbellLogin extends Base {
       case 'cancelled':
       case 'consumed':
         this._over();
+    }
+  }
+
+  /** Where there is no code to draw, and no picture of one, it is on the provider's own page. */
+  private async _openPage(): Promise<void> {
+    const { _attempt: attempt, _view: view, _generation: generation } = this;
+    const elsewhere = view?.state === 'pending' && view.verification_uri_complete === undefined;
+    if (!attempt || !elsewhere || attempt.verification_image !== undefined || this._page !== undefined) return;
+    this._page = null;
+    try {
+      const page = await this._api!.page(attempt.device_code);
+      if (generation !== this._generation) return;
+      this._page = page;
+      this._render();
+    } catch (error) {
+      if (generation === this._generation && this._view?.state === 'pending') this._failed(error);
     }
   }
 
@@ -312,10 +337,11 @@ export class DoorbellLogin extends Base {
   }
 
   private _render(): void {
-    const { _phase: phase, _view: view, _link: link, _wrong: wrong } = this;
+    const { _phase: phase, _view: view, _link: link, _wrong: wrong, _page: page } = this;
     const language = this.lang || this.closest('[lang]')?.getAttribute('lang') || navigator.language;
     const binding = this.getAttribute('binding-message') ?? '';
-    this._face?.show({ phase, view, link, wrong, binding, texts: texts(language) });
+    const image = this._attempt?.verification_image;
+    this._face?.show({ phase, view, image, page: page ?? undefined, link, wrong, binding, texts: texts(language) });
   }
 
   /** Says whether nobody prevented what comes next. */
@@ -363,8 +389,8 @@ export class DoorbellLogin extends Base {
   private _kept(): (Attempt & { login: string }) | undefined {
     try {
       const kept: unknown = JSON.parse(sessionStorage.getItem(this._key) ?? 'null');
-      const { device_code, code_verifier, login } = kept as Attempt & { login: string };
-      return device_code && code_verifier && login ? { device_code, code_verifier, login } : undefined;
+      const { device_code, code_verifier, verification_image, login } = kept as Attempt & { login: string };
+      return device_code && code_verifier && login ? { device_code, code_verifier, verification_image, login } : undefined;
     } catch {
       return undefined;
     }

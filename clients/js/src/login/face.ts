@@ -9,6 +9,10 @@ import type { Texts } from './texts.js';
 export interface Shown {
   phase: 'starting' | 'error' | View['state'];
   view: View | undefined;
+  /** A provider's picture in the place of a QR code. */
+  image: string | undefined;
+  /** The provider's own page with a QR code. */
+  page: string | undefined;
   /** Nothing gets through at the moment. */
   link: 'good' | 'offline' | 'reconnecting';
   /** What was wrong with the typed digits. */
@@ -35,6 +39,9 @@ const ICON_OF: Record<Exclude<Shown['phase'], 'pending'>, keyof typeof ICONS> = 
   starting: 'busy', error: 'stop', scanned: 'phone', approved: 'done', consumed: 'done', denied: 'stop', expired: 'clock',
   cancelled: 'stop',
 };
+
+/** What shows a code. */
+const CODES = 'svg, img[part], iframe';
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -85,7 +92,7 @@ export class Face {
     ));
     this._logoSlot.addEventListener('slotchange', () => {
       this._logo.hidden = this._logoSlot.assignedElements().length === 0;
-      if (this._drawn) this._draw(this._drawn, true);
+      if (this._qr.querySelector('svg')) this._draw(this._drawn, true);
     });
     this._logo.hidden = true;
     this._renew.addEventListener('click', () => owner.renew());
@@ -98,24 +105,30 @@ export class Face {
   show(shown: Shown): void {
     const { phase, view, link, texts } = shown;
     const held = this._root.activeElement;
-    const pending = phase === 'pending' && view?.verification_uri_complete !== undefined;
+    const code = view?.verification_uri_complete;
+    const pending = phase === 'pending' && (code ?? shown.image ?? shown.page) !== undefined;
     const asks = phase === 'approved' && view?.asks_number === true;
     const number = phase === 'pending' || phase === 'scanned' ? view?.number : undefined;
 
     put(this._title, texts.title);
     this._qr.hidden = !pending;
     this._qr.setAttribute('aria-label', texts.qr);
-    if (pending) this._draw(view.verification_uri_complete!);
+    if (pending && code !== undefined) this._draw(code);
+    else if (pending) this._put(shown.image, shown.page, texts.qr);
+    const isPage = pending && (code ?? shown.image) === undefined;
+    this._qr.parentElement!.toggleAttribute('data-page', isPage);
+    // What is inside an image is not read out.
+    this._qr.setAttribute('role', isPage ? 'group' : 'img');
     this._cover.hidden = pending;
-    if (phase !== 'pending') this._show(ICON_OF[phase]);
+    if (!pending) this._show(phase === 'pending' ? 'busy' : ICON_OF[phase]);
     put(this._status, status(shown));
     put(this._link, link === 'offline' ? texts.offline : link === 'reconnecting' ? texts.reconnecting : '');
 
-    // A provider's own code, at an address that is not the server's, may be for its app's camera alone.
-    const opens = pending && view.verification_uri_complete!.startsWith(`${view.verification_uri}/`);
-    this._open.hidden = !opens;
+    // A provider's own code is for its app's camera alone: no link opens it, and nothing is typed at our address instead.
+    const ours = pending && code?.startsWith(`${view?.verification_uri}/`) === true;
+    this._open.hidden = !ours;
     put(this._open, texts.open);
-    if (opens) this._open.href = view.verification_uri_complete!;
+    if (ours) this._open.href = code;
 
     this._binding.hidden = shown.binding === '' || !(pending || phase === 'scanned');
     put(this._binding, shown.binding);
@@ -136,11 +149,11 @@ export class Face {
     this._renew.hidden = !['denied', 'expired', 'cancelled', 'error'].includes(phase);
     put(this._renew, phase === 'error' ? texts.retry : texts.renew);
 
-    this._fallback.hidden = !pending || view.user_code === undefined;
-    if (pending) {
+    this._fallback.hidden = !ours || view?.user_code === undefined;
+    if (ours) {
       put(this._cannot, texts.cannot);
-      this._explain(texts.instead, view.verification_uri ?? '');
-      put(this._code, view.user_code ?? '');
+      this._explain(texts.instead, view?.verification_uri ?? '');
+      put(this._code, view?.user_code ?? '');
     }
     this._keepFocus(held, formOpens);
   }
@@ -154,8 +167,19 @@ export class Face {
   private _draw(text: string, again = false): void {
     if (text === this._drawn && !again) return;
     this._drawn = text;
-    this._qr.querySelector('svg')?.remove();
+    this._qr.querySelector(CODES)?.remove();
     this._qr.prepend(qrSvg(text, !this._logo.hidden));
+  }
+
+  /** Shows what cannot be drawn here: a provider's picture, or its page. */
+  private _put(image: string | undefined, page: string | undefined, name: string): void {
+    const src = image ?? page ?? '';
+    if (src === this._drawn) return;
+    this._drawn = src;
+    this._qr.querySelector(CODES)?.remove();
+    const shown = image === undefined ? make('iframe', { part: 'page', title: name }) : make('img', { part: 'image', alt: '' });
+    shown.src = src;
+    this._qr.prepend(shown);
   }
 
   private _show(icon: keyof typeof ICONS): void {

@@ -43,6 +43,10 @@ p { margin: 0.75rem 0 0; }
   position: absolute; inset: 0; background: var(--doorbell-qr-background, #fff); border-radius: 0.5rem; overflow: hidden;
 }
 [part="qr"] svg { display: block; width: 100%; height: 100%; fill: var(--doorbell-qr-color, #000); }
+[part="image"], [part="page"] { display: block; width: 100%; height: 100%; border: 0; }
+/* The width of the page that WeChat makes for frames, a little into the padding. */
+[part="stage"][data-page] { aspect-ratio: 3 / 4; max-width: none; margin: 0 -0.625rem; }
+[data-page] [part="logo"], [part="image"] ~ [part="logo"] { display: none; }
 [part="logo"] {
   position: absolute; inset: 0; margin: auto; width: 20%; height: 20%; display: grid; place-items: center;
   background: var(--doorbell-qr-background, #fff); border-radius: 0.25rem; padding: 0.25rem; overflow: hidden;

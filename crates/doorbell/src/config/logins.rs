@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use doorbell_server::settings::{Digest, LoginClient, NumberMatch, ProviderSettings, Proximity, WeChatScope};
+use doorbell_server::settings::{
+    Digest, LoginClient, MiniProgramEdition, NumberMatch, ProviderSettings, Proximity, WeChatScope,
+};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -14,7 +16,7 @@ use super::value::{Raw, Value};
 use super::{Config, Secret};
 
 /// The kinds of provider there are.
-const KINDS: &[&str] = &["demo", "wechat-web", "wechat-open", "wechat-mp", "feishu"];
+const KINDS: &[&str] = &["demo", "wechat-web", "wechat-open", "wechat-mp", "wechat-miniprogram", "feishu"];
 /// Characters of a name on the phone.
 const MAX_NAME: usize = 64;
 
@@ -185,6 +187,11 @@ fn provider(name: &str, given: &Given<'_>, place: &Place, errors: &mut Errors) -
     }
     let flag = |name: &str, errors: &mut Errors| given.get(name).and_then(|value| value.boolean(errors));
     let scopes = [("base", WeChatScope::Base), ("userinfo", WeChatScope::UserInfo)];
+    let editions = [
+        ("release", MiniProgramEdition::Release),
+        ("trial", MiniProgramEdition::Trial),
+        ("develop", MiniProgramEdition::Develop),
+    ];
     let provider = ProviderSettings {
         name: name.to_owned(),
         appid: text("appid", errors),
@@ -192,6 +199,8 @@ fn provider(name: &str, given: &Given<'_>, place: &Place, errors: &mut Errors) -
         open_base: text("open_base", errors),
         scope: given.get("scope").and_then(|value| value.word(&scopes, errors)).unwrap_or_default(),
         any_browser: flag("any_browser", errors).unwrap_or_default(),
+        page: given.get("page").and_then(|value| page(value, errors)),
+        edition: given.get("edition").and_then(|value| value.word(&editions, errors)).unwrap_or_default(),
         scan_is_consent: flag("scan_is_consent", errors).unwrap_or_default(),
         kind,
         ..ProviderSettings::default()
@@ -204,6 +213,19 @@ fn provider(name: &str, given: &Given<'_>, place: &Place, errors: &mut Errors) -
         previous_encoding_aes_key: secret(given, "previous_encoding_aes_key", errors),
         place: place.clone(),
     })
+}
+
+/// As WeChat wants it: without a `/` before it, and without parameters.
+fn page(value: &Value, errors: &mut Errors) -> Option<String> {
+    let page = value.string(errors)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    if !page.starts_with('/') && (1..=128).contains(&page.len()) && page.bytes().all(plain) {
+        return Some(page);
+    }
+    value.refuse(
+        "expected a page such as \"pages/login/login\", without a `/` before it or parameters",
+        errors,
+    )
 }
 
 fn required(given: &Given<'_>, name: &str, place: &Place, errors: &mut Errors) -> Option<String> {

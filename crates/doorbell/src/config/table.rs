@@ -137,8 +137,8 @@ pub(crate) const PROVIDER_FIELDS: &[(&str, &str, &str)] = &[
     (
         "kind",
         "\"demo\"",
-        "What it is: \"wechat-web\", \"wechat-open\" or \"wechat-mp\" (docs/wechat.md says which), \"feishu\", or \"demo\", \
-         which believes what the phone types and works on loopback only.",
+        "What it is: \"wechat-web\", \"wechat-open\", \"wechat-mp\" or \"wechat-miniprogram\" (docs/wechat.md says which), \
+         \"feishu\", or \"demo\", which believes what the phone types and works on loopback only.",
     ),
     ("appid", "\"wx…\"", "The provider's name for the application."),
     ("secret", "\"…\"", "The application's secret."),
@@ -162,8 +162,19 @@ pub(crate) const PROVIDER_FIELDS: &[(&str, &str, &str)] = &[
     (
         "scope",
         "\"base\"",
-        "wechat-web: \"base\" asks nothing and tells the openid, \"userinfo\" has WeChat ask and tells name, picture and \
-         unionid too.",
+        "wechat-web, wechat-mp: \"base\" has WeChat ask nothing and tell the openid (wechat-mp: the unionid too), \
+         \"userinfo\" has WeChat ask and tell name, picture and unionid.",
+    ),
+    (
+        "page",
+        "\"pages/login/login\"",
+        "wechat-miniprogram: the page that a code opens; without it, the home page.",
+    ),
+    (
+        "edition",
+        "\"release\"",
+        "wechat-miniprogram: which edition a code opens, \"release\", \"trial\" or \"develop\". Only of the published one \
+         the page must exist.",
     ),
     ("any_browser", "false", "wechat-web: every browser counts as WeChat's, for stand-ins, which have none."),
     (

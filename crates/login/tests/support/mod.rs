@@ -94,19 +94,24 @@ pub fn try_begin(
     now: u64,
 ) -> Result<BegunLogin, doorbell_login::BeginError> {
     let rules = logins.rules();
-    let begin = Begin {
-        client: &rules.clients[0],
+    at_once(logins.begin(beginning(&rules.clients[0], from), now))
+}
+
+/// What a login of a client's page begins with.
+pub fn beginning(client: &Client, from: IpAddr) -> Begin<'_> {
+    Begin {
+        client,
         base: "https://login.example",
         computer: Origin::new(from, "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0"),
         exempt: false,
         cookie: None,
         web_origin: None,
         redirect_uri: None,
+        return_to: None,
         challenge: Some(CHALLENGE),
         binding_message: None,
         provider: None,
-    };
-    at_once(logins.begin(begin, now))
+    }
 }
 
 pub fn page(device_code: &str) -> Page<'_> {

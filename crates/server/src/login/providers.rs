@@ -7,7 +7,7 @@ use std::sync::Arc;
 use doorbell_login::{Begun, Errand, Identity, Outcome, Provider, ProviderError, Request, Work};
 
 use self::feishu::Feishu;
-use self::wechat::{Mp, Open, Web};
+use self::wechat::{MiniProgram, Mp, Open, Web};
 use crate::settings::{ProviderSettings, Settings};
 
 mod feishu;
@@ -55,6 +55,7 @@ fn build(settings: &ProviderSettings) -> Option<Arc<dyn Provider>> {
         "wechat-web" => shared(Web::new(settings)),
         "wechat-open" => shared(Open::new(settings)),
         "wechat-mp" => shared(Mp::new(settings)),
+        "wechat-miniprogram" => shared(MiniProgram::new(settings)),
         "feishu" => shared(Feishu::new(settings)),
         _ => None,
     }

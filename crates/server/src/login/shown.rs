@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorbell_login::{Token, View};
+use doorbell_login::{OwnCode, Token, View};
 use serde::Serialize;
 
 /// See the module's header. Holds secrets: it is for whoever has the device code.
@@ -33,17 +33,22 @@ pub(crate) struct Shown {
 impl Shown {
     pub(crate) fn of(view: &View) -> Self {
         let qr = view.qr.as_ref().map(Token::expose);
+        let base = &view.base;
+        let complete = match &view.own_code {
+            Some(OwnCode::Text(text)) => Some(text.to_string()),
+            // There is nothing to draw, and nothing to type: whoever came to our page could not go on there.
+            Some(OwnCode::Elsewhere) => None,
+            None => qr.map(|qr| format!("{base}/s/{qr}")),
+        };
+        let typed = complete.is_some();
         Self {
             login: view.login.to_string(),
             state: view.state.name(),
             version: view.version,
             expires_in: seconds(view.expires_in_ms),
-            verification_uri: qr.map(|_| format!("{}/s", view.base)),
-            verification_uri_complete: view
-                .own_code
-                .clone()
-                .or_else(|| qr.map(|qr| format!("{}/s/{qr}", view.base))),
-            user_code: view.user_code.map(|code| code.to_string()),
+            verification_uri: typed.then(|| format!("{base}/s")),
+            verification_uri_complete: complete,
+            user_code: view.user_code.filter(|_| typed).map(|code| code.to_string()),
             rotate_in: view.rotate_in_ms.map(seconds),
             number: view.number.clone(),
             name: view.name.clone(),

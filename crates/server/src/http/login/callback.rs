@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use doorbell_login::{
@@ -10,9 +11,10 @@ use doorbell_login::{
     Token,
 };
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
 
 use super::caller::Caller;
-use super::scan::{failed_page, finish, returned_page, see_other};
+use super::scan::{PhoneShown, failed_page, finish, returned_page, see_other};
 use super::{Refused, service};
 use crate::cookies::VISIT_COOKIE;
 use crate::http::problem::{counted_as, read_bytes};
@@ -54,6 +56,7 @@ pub(super) async fn callback(
                 }
                 Ok(replied(reply))
             }
+            Ok(Outcome::Scanned { happened, visit }) => scanned(service, &caller, happened, &visit).await,
             Ok(Outcome::Visit { qr, visit }) => Ok(visiting(service, &caller, &qr, &visit).await),
             // Without a `state` nobody is known to be back.
             Ok(_) => Ok(returned_page(service, &caller, Err(&Refusal::Unknown))),
@@ -61,9 +64,8 @@ pub(super) async fn callback(
         };
     };
     let mut returned = Err(Refusal::Unknown);
-    let phone = caller.known_visit();
     let computer = caller.login_cookie.as_deref().and_then(Token::parse).map(|cookie| cookie.digest());
-    for visit in [phone, computer].into_iter().flatten() {
+    for visit in caller.known_visits().chain(computer) {
         returned = service.logins.came_back(&state, &visit, provider.name(), service.now()).await;
         if returned.is_ok() {
             break;
@@ -100,11 +102,13 @@ async fn own_page(service: &Service, said: Result<&PhoneView, &Refusal>) -> Opti
 }
 
 /// Where the computer goes on from a provider's page: to the site's registered address, with the one-time code or with why
-/// there is none.
+/// there is none; else to the page that began, which has the login at hand.
 async fn sent_on(service: &Service, said: Result<&PhoneView, &Refusal>) -> Option<String> {
     let view = said.ok()?;
     let attempt = service.logins.inspect(view.login).await.ok()??;
-    let address = attempt.redirect_uri.as_deref()?;
+    let Some(address) = attempt.redirect_uri.as_deref() else {
+        return attempt.return_to.as_deref().map(str::to_owned);
+    };
     let mut query = form_urlencoded::Serializer::new(String::new());
     match (attempt.state, service.logins.view(&attempt, service.now()).code) {
         (_, Some(code)) => query.append_pair("code", code.expose()),
@@ -130,6 +134,31 @@ async fn tell(service: &Service, provider: &str, happened: Happened, address: Ip
         service.refused(crate::login::error_of(&refusal));
         tracing::debug!(provider, %refusal, "what a provider told of changes nothing");
     }
+}
+
+/// What a provider's app on a phone is told of the login it has scanned, and how it goes on.
+#[derive(Serialize)]
+struct Taken {
+    /// Where: `/s/<qr>`.
+    qr: String,
+    /// As a bearer token.
+    visit: String,
+    #[serde(flatten)]
+    shown: PhoneShown,
+}
+
+/// Takes the login for the person whose phone it is.
+async fn scanned(
+    service: &Service,
+    caller: &Caller,
+    happened: Happened,
+    visit: &Token,
+) -> Result<Response, Refused> {
+    let Happened { qr, identity, visit: digest, .. } = happened;
+    let phone = Phone { visit: digest, origin: caller.origin(), name: identity.name.clone() };
+    let view = service.logins.scan_known(&qr, phone, identity, service.now()).await?;
+    let taken = Taken { qr, visit: visit.expose().to_owned(), shown: PhoneShown::of(&view) };
+    Ok(Json(taken).into_response())
 }
 
 /// Gives a phone that follows a provider's link the visit that has taken the login. The cookie is for this login's pages

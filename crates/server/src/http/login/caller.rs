@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use super::Refused;
 use crate::client_address::client_address;
 use crate::context::Context;
-use crate::cookies::{LOGIN_COOKIE, VISIT_COOKIE, cookie};
+use crate::cookies::{LOGIN_COOKIE, VISIT_COOKIE, cookie, cookies};
 use crate::http::Peer;
 use crate::origin::is_own;
 
@@ -26,14 +26,17 @@ pub(super) struct Caller {
     pub(super) web_origin: Option<String>,
     /// The cookie of a browser that began a login.
     pub(super) login_cookie: Option<String>,
-    /// The cookie of a phone that looked at one.
-    visit_cookie: Option<String>,
+    /// The cookies of a phone that looked at one, that of the most specific path first.
+    visit_cookies: Vec<String>,
     /// What a browser says of where the request was made.
     site: Site,
     pub(super) bearer: Option<String>,
     /// They want JSON, not a page.
     pub(super) wants_json: bool,
 }
+
+/// Cookies of one name that are looked at: one for all pages, one for those of a login, one for a provider's callback.
+const VISIT_COOKIES: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Site {
@@ -76,8 +79,7 @@ impl Caller {
             (None, Some(false)) if origin == Some(b"null") => Site::Unsaid,
             _ => Site::Other,
         };
-        let cookies = headers.get(header::COOKIE).map(HeaderValue::as_bytes);
-        let read = |name| cookies.and_then(|cookies| cookie(cookies, name)).map(str::to_owned);
+        let sent = headers.get(header::COOKIE).map(HeaderValue::as_bytes).unwrap_or_default();
         let accepts = text(headers, header::ACCEPT.as_str()).unwrap_or_default();
         let sends = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
         Ok(Self {
@@ -86,8 +88,8 @@ impl Caller {
             languages: text(headers, header::ACCEPT_LANGUAGE.as_str()).unwrap_or_default().to_owned(),
             base,
             web_origin: origin.and_then(|origin| std::str::from_utf8(origin).ok()).map(str::to_owned),
-            login_cookie: read(LOGIN_COOKIE),
-            visit_cookie: read(VISIT_COOKIE),
+            login_cookie: cookie(sent, LOGIN_COOKIE).map(str::to_owned),
+            visit_cookies: cookies(sent, VISIT_COOKIE).take(VISIT_COOKIES).map(str::to_owned).collect(),
             site,
             bearer: bearer(headers),
             wants_json: accepts.contains("application/json") || sends.starts_with("application/json"),
@@ -118,17 +120,20 @@ impl Caller {
         Ok(())
     }
 
-    /// The phone's visit: the cookie it has, or a fresh one to be set.
+    /// The phone's visit: the key an app was given, the cookie it has, or a fresh one to be set.
     pub(super) fn visit(&self, random: &dyn Random) -> Result<Visit, NoRandomness> {
-        match self.visit_cookie.as_deref().and_then(Token::parse) {
-            Some(key) => Ok(Visit { key, is_new: false }),
-            None => Ok(Visit { key: Token::random(random)?, is_new: true }),
+        if let Some(key) = self.bearer.as_deref().and_then(Token::parse) {
+            return Ok(Visit { key, from: VisitFrom::App });
+        }
+        match self.visit_cookies.first().map(String::as_str).and_then(Token::parse) {
+            Some(key) => Ok(Visit { key, from: VisitFrom::Cookie }),
+            None => Ok(Visit { key: Token::random(random)?, from: VisitFrom::Here }),
         }
     }
 
-    /// The digest of the visit's cookie, if it has one.
-    pub(super) fn known_visit(&self) -> Option<Digest> {
-        self.visit_cookie.as_deref().and_then(Token::parse).map(|key| key.digest())
+    /// The digests of the visit's cookies.
+    pub(super) fn known_visits(&self) -> impl Iterator<Item = Digest> {
+        self.visit_cookies.iter().filter_map(|key| Token::parse(key)).map(|key| key.digest())
     }
 
     /// A `Set-Cookie` for this caller.
@@ -147,7 +152,18 @@ impl Caller {
 #[derive(Debug)]
 pub(super) struct Visit {
     pub(super) key: Token,
-    pub(super) is_new: bool,
+    pub(super) from: VisitFrom,
+}
+
+/// Where the key of a visit is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum VisitFrom {
+    /// A provider's app was given it, and says so itself: no other page can have a browser do that.
+    App,
+    /// The browser sent it.
+    Cookie,
+    /// It was made a moment ago.
+    Here,
 }
 
 /// The system's randomness.

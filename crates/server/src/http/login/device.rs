@@ -5,8 +5,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use doorbell_login::{
-    Begin, BeginError, BegunLogin, Client, CookieRule, Crowded, Errand, Page, Provider, Refusal, Token, View,
+    Begin, BeginError, BegunLogin, Client, CookieRule, Crowded, Errand, OwnCode, Page, Provider,
+    ProviderCode, Refusal, Token, View,
 };
 use http::{StatusCode, header};
 use serde::Serialize;
@@ -28,6 +31,9 @@ struct Begun {
     device_code: String,
     /// Seconds.
     interval: u64,
+    /// A provider's picture to show in the place of a QR code, as a `data:` address; in this answer alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verification_image: Option<String>,
     #[serde(flatten)]
     shown: Shown,
 }
@@ -60,18 +66,31 @@ pub(super) async fn begin(State(public): State<Public>, request: Request) -> Res
         cookie: cookie.as_ref().map(|(cookie, rule)| (cookie, *rule)),
         web_origin: caller.web_origin.as_deref(),
         redirect_uri: fields.get("redirect_uri"),
+        return_to: fields.get("return_to"),
         challenge: fields.get("code_challenge"),
         binding_message: fields.get("binding_message"),
         provider: fields.get("provider").or_else(|| only_provider(client)),
     };
     let provider = begin.provider.and_then(|name| service.provider(name));
+    if let Some(provider) = provider.as_ref().filter(|provider| provider.sends_computer())
+        && begin.cookie.is_none()
+    {
+        let text = format!(
+            "the provider `{}` draws its QR code on a page of its own and brings the browser back, so a page in that \
+             browser has to begin the login",
+            provider.name()
+        );
+        return Err(Refused::bad_request("invalid_request", text));
+    }
     let mut begun = service.logins.begin(begin, service.now()).await.map_err(|error| not_begun(&error))?;
+    let mut verification_image = None;
     if let Some(provider) = provider {
-        begun.view = with_own_code(service, &*provider, &begun).await?;
+        (begun.view, verification_image) = with_own_code(service, &*provider, &begun).await?;
     }
     let BegunLogin { device_code, view } = begun;
     let interval = service.settings.load().interval.as_secs();
-    let begun = Begun { device_code: device_code.expose().to_owned(), interval, shown: Shown::of(&view) };
+    let (device_code, shown) = (device_code.expose().to_owned(), Shown::of(&view));
+    let begun = Begun { device_code, interval, verification_image, shown };
     let mut response = Json(begun).into_response();
     if let Some(cookie) = cookie.and_then(|(cookie, _)| caller.set_cookie(LOGIN_COOKIE, &cookie, "/v1")) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -87,27 +106,36 @@ fn only_provider(client: &Client) -> Option<&str> {
     }
 }
 
-/// What the page is shown, once the provider has made a QR code of its own if it does so. Without that code there would be
-/// nothing to scan, so a login whose provider fails does not begin.
+/// What the page is shown, and the picture that goes with it, once the provider has made a code of its own if it does so.
+/// Without that code there would be nothing to scan, so a login whose provider fails does not begin.
 async fn with_own_code(
     service: &Service,
     provider: &dyn Provider,
     begun: &BegunLogin,
-) -> Result<View, Refused> {
+) -> Result<(View, Option<String>), Refused> {
     let BegunLogin { device_code, view } = begun;
-    let Some(qr) = &view.qr else { return Ok(view.clone()) };
+    let Some(qr) = &view.qr else { return Ok((view.clone(), None)) };
     let life = service.logins.rules().created_ttl;
-    let made = match provider.own_code(qr, life).await {
-        Ok(None) => return Ok(view.clone()),
-        Ok(Some(text)) => {
-            service.logins.show_own_code(device_code, qr, &text, service.now()).await.map_err(Refused::from)
+    let (code, image) = match provider.own_code(qr, life).await {
+        Ok(None) => return Ok((view.clone(), None)),
+        Ok(Some(ProviderCode::Text(text))) => (OwnCode::Text(text.into()), None),
+        Ok(Some(ProviderCode::Page)) => (OwnCode::Elsewhere, None),
+        Ok(Some(ProviderCode::Picture { media_type, bytes })) => {
+            let image = format!("data:{media_type};base64,{}", STANDARD.encode(bytes));
+            (OwnCode::Elsewhere, Some(image))
         }
-        Err(error) => Err(super::scan::provider_failed(service, provider.name(), &error)),
+        Err(error) => {
+            service.logins.withdraw(device_code, service.now()).await?;
+            return Err(super::scan::provider_failed(service, provider.name(), &error));
+        }
     };
-    if made.is_err() {
-        service.logins.withdraw(device_code, service.now()).await?;
+    match service.logins.show_own_code(device_code, qr, code, service.now()).await {
+        Ok(view) => Ok((view, image)),
+        Err(refusal) => {
+            service.logins.withdraw(device_code, service.now()).await?;
+            Err(refusal.into())
+        }
     }
-    made
 }
 
 /// The answer to `POST /v1/login/provider`.
@@ -139,6 +167,7 @@ pub(super) async fn provider(State(public): State<Public>, request: Request) -> 
         user_agent: &caller.user_agent,
         languages: &caller.languages,
         form: &[],
+        known: None,
     };
     match provider.begin(&errand).await {
         Ok(doorbell_login::Begun::Redirect(authorization_uri)) => Ok(Json(Sent { authorization_uri })),

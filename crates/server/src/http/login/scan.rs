@@ -2,7 +2,8 @@
 //!
 //! A GET changes nothing, whoever sends it: a scanner's preview, a prefetch, a HEAD. It gives the phone a cookie (its
 //! visit) and a page with a token bound to that cookie and to this QR code; every POST has to bring both, from a page
-//! of this very origin.
+//! of this very origin. A provider's app has the key of its visit as a bearer token instead, which no page can have a
+//! browser send.
 
 use axum::Json;
 use axum::extract::{Path, Request, State};
@@ -15,7 +16,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::caller::{Caller, System, Visit};
+use super::caller::{Caller, System, Visit, VisitFrom};
 use super::fields::Fields;
 use super::phone_page::{Choice, PhonePage, Said, render};
 use super::{Refused, service};
@@ -132,7 +133,7 @@ fn answer(
         let page = PhonePage { qr, page_token, choices, ..PhonePage::without_form(said, service, caller) };
         html(status, &page)
     };
-    if visit.is_new
+    if visit.from == VisitFrom::Here
         && let Some(cookie) = caller.set_cookie(VISIT_COOKIE, &visit.key, "/")
     {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -212,7 +213,12 @@ impl Posted {
         let visit = caller.visit(&System).map_err(Refusal::from)?;
         let shown = fields.get("page_token").map(Digest::of);
         let expected = page_token(service, &visit.key, qr).map(|token| token.digest());
-        if visit.is_new || shown.is_none() || shown != expected {
+        let is_ours = match visit.from {
+            VisitFrom::App => true,
+            VisitFrom::Cookie => shown.is_some() && shown == expected,
+            VisitFrom::Here => false,
+        };
+        if !is_ours {
             return Ok(Err(page_or(service, &caller, forged(), Said::NoPage)));
         }
         Ok(Ok(Self { caller, visit, fields }))
@@ -326,16 +332,32 @@ pub(super) async fn approve(
         Ok(Consent::Ask(state)) => state,
         Err(refusal) => return Ok(posted.failed(service, &qr, refusal).await),
     };
-    let callback = format!("{}/v1/callback/{}", posted.caller.base, provider.name());
+    let known = match &view.known_by {
+        Some(_) => service.logins.inspect(view.login).await.map_err(Refusal::from)?,
+        None => None,
+    };
+    let known = known.as_ref().and_then(|attempt| attempt.known.as_deref());
+    let path = format!("/v1/callback/{}", provider.name());
+    let callback = format!("{}{path}", posted.caller.base);
     let errand = Errand {
         state: &state,
         callback: &callback,
         user_agent: &posted.caller.user_agent,
         languages: &posted.caller.languages,
         form: posted.fields.all(),
+        known: known.filter(|known| known.provider == provider.name()),
     };
     match provider.begin(&errand).await {
-        Ok(Begun::Redirect(address)) => Ok(see_other(&address)),
+        Ok(Begun::Redirect(address)) => {
+            let mut response = see_other(&address);
+            // The key of such a visit is a cookie of this login's pages alone.
+            if errand.known.is_some()
+                && let Some(cookie) = posted.caller.set_cookie(VISIT_COOKIE, &posted.visit.key, &path)
+            {
+                response.headers_mut().insert(header::SET_COOKIE, cookie);
+            }
+            Ok(response)
+        }
         Ok(Begun::Identity(identity)) => {
             let returned =
                 service.logins.came_back(state.expose(), &visit, provider.name(), service.now()).await;
@@ -412,7 +434,7 @@ pub(super) async fn finish(
             service.logins.approve_returned(returned, caller.origin(), identity, service.now()).await
         }
         Outcome::Refused => service.logins.deny_returned(returned, service.now()).await,
-        Outcome::Event { .. } | Outcome::Visit { .. } => Err(Refusal::Unknown),
+        Outcome::Event { .. } | Outcome::Visit { .. } | Outcome::Scanned { .. } => Err(Refusal::Unknown),
     }
 }
 

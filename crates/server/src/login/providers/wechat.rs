@@ -1,21 +1,27 @@
-//! What the three ways of logging in with WeChat have in common.
+//! What the ways of logging in with WeChat have in common.
 //!
 //! | kind | QR code | who agrees where | file |
 //! |---|---|---|---|
 //! | `wechat-web` | ours | our page in WeChat's browser, then WeChat's | [`web`] |
 //! | `wechat-open` | WeChat's, on its page | WeChat's page on the phone | [`open`] |
 //! | `wechat-mp` | WeChat's text, drawn by us | our page, from a link in the account's chat | [`mp`] |
+//! | `wechat-miniprogram` | WeChat's picture | a mini program's page | [`mini_program`] |
 
+mod mini_program;
 mod mp;
 mod open;
+mod recent;
 mod web;
 
 use std::sync::Arc;
 
-use doorbell_login::{Identity, ProviderError};
+use doorbell_login::{Errand, Identity, NoRandomness, ProviderError};
 use doorbell_wechat::oauth::{Grant, Profile};
-use doorbell_wechat::{Advice, Api, App, Base, Bases, CallError, Timing};
+use doorbell_wechat::{
+    AccountToken, AccountTokenTiming, Advice, Api, App, Base, Bases, CallError, FileTokenStore, Timing,
+};
 
+pub(super) use self::mini_program::MiniProgram;
 pub(super) use self::mp::Mp;
 pub(super) use self::open::Open;
 pub(super) use self::web::Web;
@@ -49,6 +55,13 @@ impl Account {
         };
         let app = App { appid: settings.appid.clone()?, secret: settings.secret.clone()? };
         Some(Self { name: settings.name.clone(), app, api })
+    }
+
+    /// The account's own token, for the kinds that ask WeChat for codes. None as for [`Account::new`].
+    fn token(&self, settings: &ProviderSettings) -> Option<AccountToken> {
+        let store = Arc::new(FileTokenStore::new(settings.account_token_path.clone()?));
+        let timing = AccountTokenTiming::default();
+        Some(AccountToken::new(Arc::clone(&self.api), self.app.clone(), store, timing))
     }
 
     fn identity(&self, openid: String, unionid: Option<String>, profile: Option<Profile>) -> Identity {
@@ -98,6 +111,19 @@ impl Account {
             _ => ProviderError::Unavailable(error.to_string()),
         }
     }
+}
+
+/// What people call all of them.
+const LABEL: &str = "微信 WeChat";
+
+/// The person whom the provider has seen scan: nobody else is brought to these kinds.
+fn known<'a>(errand: &Errand<'a>) -> Result<&'a Identity, ProviderError> {
+    let text = "nobody is sent anywhere: whoever scans is known";
+    errand.known.ok_or_else(|| ProviderError::Unavailable(text.to_owned()))
+}
+
+fn no_randomness(error: NoRandomness) -> ProviderError {
+    ProviderError::Unavailable(error.to_string())
 }
 
 /// A made-up identity: the person has looked at the page in WeChat's "snapshot" mode.

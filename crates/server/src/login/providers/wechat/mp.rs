@@ -2,34 +2,35 @@
 //! answers in the chat with a link to our page, where the person agrees or refuses.
 //!
 //! WeChat waits five seconds for the answer to a callback, so nothing on that way waits for WeChat: the code was made
-//! before, the answer is made here, and who the person is came with the event.
+//! before, the answer is made here, and who the person is came with the event. What more there is to know of them is
+//! asked when they agree.
 
-use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use doorbell_login::{
-    Begun, Errand, Happened, Outcome, Provider, ProviderError, Reply as Answer, Request, Token, Work,
+    Begun, Errand, Happened, Identity, Outcome, Provider, ProviderCode, ProviderError, Reply as Answer,
+    Request, Token, Work,
 };
 use doorbell_wechat::crypto::AesKey;
+use doorbell_wechat::oauth::Scope;
 use doorbell_wechat::{
-    AccountToken, AccountTokenTiming, Callback, CallbackKeys, FileTokenStore, MessageKind, Query, Received,
-    Refusal, ReplayLimits, Reply,
+    AccountToken, Callback, CallbackKeys, ErrorCode, MessageKind, Query, Received, Refusal, ReplayLimits,
+    Reply,
 };
-use parking_lot::Mutex;
 use secrecy::ExposeSecret as _;
 
-use super::{Account, parameter};
+use super::recent::Recent;
+use super::{Account, LABEL, known, parameter, web};
 use crate::login::System;
-use crate::settings::ProviderSettings;
+use crate::settings::{ProviderSettings, WeChatScope};
 
 /// How much longer than the login WeChat's code lives, so that a scan at the last moment is told, and answered.
 const AFTER: Duration = Duration::from_secs(60);
-/// Links that are remembered, to give the same one to a callback that comes again; at the bound the oldest goes.
-const LINKS: usize = 20_000;
-/// How long: twice what WeChat's retries and our window for their timestamps take.
-const LINK_SECONDS: u64 = 600;
+/// How long a callback that comes again gets the same link: twice what WeChat's retries and our window for their
+/// timestamps take.
+const LINK_LIFE: Duration = Duration::from_secs(600);
+/// How long a callback may wait for the person's unionid: WeChat waits five seconds for its answer.
+const IN_CALLBACK: Duration = Duration::from_secs(3);
 
 /// See the module's header.
 #[derive(Debug)]
@@ -38,7 +39,9 @@ pub(in crate::login) struct Mp {
     token: AccountToken,
     callback: Callback,
     consent: Consent,
-    links: Mutex<Links>,
+    scope: WeChatScope,
+    /// The visit keys that were given out, by the event that was answered with them.
+    links: Recent,
 }
 
 /// What a scan means.
@@ -64,23 +67,33 @@ impl Mp {
             key: key(settings.encoding_aes_key.as_ref()?)?,
             previous,
         };
-        let store = Arc::new(FileTokenStore::new(settings.account_token_path.clone()?));
-        let token = AccountToken::new(
-            Arc::clone(&account.api),
-            account.app.clone(),
-            store,
-            AccountTokenTiming::default(),
-        );
         Some(Self {
+            token: account.token(settings)?,
             account,
-            token,
             callback: Callback::new(keys, ReplayLimits::default()),
             consent: if settings.scan_is_consent { Consent::Scan } else { Consent::Asked },
-            links: Mutex::default(),
+            scope: settings.scope,
+            links: Recent::new(LINK_LIFE),
         })
     }
 
-    fn deliver(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
+    /// The person with their unionid, where WeChat gives one. Without an answer they are nobody: a person must not be one
+    /// account today and another tomorrow.
+    async fn with_unionid(&self, person: &Identity) -> Result<Identity, ProviderError> {
+        let asked = self.token.with(|token| {
+            let api = &self.account.api;
+            async move { api.unionid(&token, &person.id).await }
+        });
+        let unionid = match asked.await {
+            Ok(unionid) => unionid,
+            // Never to be had, so that it is never missing by chance.
+            Err(error) if error.code() == Some(ErrorCode::API_UNAUTHORIZED) => None,
+            Err(error) => return Err(self.account.failed(&error)),
+        };
+        Ok(Identity { unionid, ..person.clone() })
+    }
+
+    async fn deliver(&self, request: &Request<'_>) -> Result<Outcome, Refusal> {
         let query = Query::parse(request.query)?;
         let now = UNIX_EPOCH + Duration::from_secs(request.unix_seconds);
         if request.method != "POST" {
@@ -99,18 +112,33 @@ impl Mp {
             return Ok(event(Reply::nothing(), None));
         }
         let scene = scene.clone();
-        Ok(self.scanned(request, &received, scene, now))
+        Ok(self.scanned(request, &received, scene, now).await)
     }
 
-    fn scanned(&self, request: &Request<'_>, received: &Received, qr: String, now: SystemTime) -> Outcome {
-        let visit = self.links.lock().visit(received.message.identity(), request.unix_seconds);
-        let Some(visit) = visit else {
+    async fn scanned(
+        &self,
+        request: &Request<'_>,
+        received: &Received,
+        qr: String,
+        now: SystemTime,
+    ) -> Outcome {
+        let visit = self.links.key(&received.message.identity(), || Token::random(&System));
+        let Ok(visit) = visit else {
             tracing::error!("the system gives no randomness");
             return event(Reply::nothing(), None);
         };
-        let text = match self.consent {
-            Consent::Scan => "您已在电脑上登录。You are logged in on the computer.".to_owned(),
-            Consent::Asked => format!(
+        let mut identity = self.account.identity(received.message.openid.clone(), None, None);
+        let mut agreed = self.consent == Consent::Scan;
+        if agreed && received.is_new {
+            match tokio::time::timeout(IN_CALLBACK, self.with_unionid(&identity)).await {
+                Ok(Ok(known)) => identity = known,
+                // Then the person is asked, and so is WeChat once more.
+                Ok(Err(_)) | Err(_) => agreed = false,
+            }
+        }
+        let text = match agreed {
+            true => "您已在电脑上登录。You are logged in on the computer.".to_owned(),
+            false => format!(
                 "请打开链接，确认或拒绝在电脑上登录；如非本人操作请忽略。Open the link to agree or refuse to be logged in on \
                  the computer; ignore it if that was not you.\n{}/v1/callback/{}?qr={qr}&visit={}",
                 request.base,
@@ -119,12 +147,7 @@ impl Mp {
             ),
         };
         let reply = Reply::text(&self.callback, received, &text, now).unwrap_or_else(|_| Reply::nothing());
-        let happened = received.is_new.then(|| Happened {
-            qr,
-            identity: self.account.identity(received.message.openid.clone(), None, None),
-            visit: visit.digest(),
-            agreed: self.consent == Consent::Scan,
-        });
+        let happened = received.is_new.then(|| Happened { qr, identity, visit: visit.digest(), agreed });
         event(reply, happened)
     }
 }
@@ -140,7 +163,7 @@ impl Provider for Mp {
     }
 
     fn label(&self) -> &str {
-        "微信 WeChat"
+        LABEL
     }
 
     fn shows_refusal(&self) -> bool {
@@ -156,72 +179,54 @@ impl Provider for Mp {
         &'a self,
         qr: &'a Token,
         life: Duration,
-    ) -> Work<'a, Result<Option<String>, ProviderError>> {
+    ) -> Work<'a, Result<Option<ProviderCode>, ProviderError>> {
         Box::pin(async move {
-            let api = &self.account.api;
             let made = self.token.with(|token| {
-                let api = Arc::clone(api);
+                let api = &self.account.api;
                 async move { api.create_scene_code(&token, qr.expose(), life + AFTER).await }
             });
-            made.await.map(|code| Some(code.url)).map_err(|error| self.account.failed(&error))
+            let code = made.await.map_err(|error| self.account.failed(&error))?;
+            Ok(Some(ProviderCode::Text(code.url)))
         })
     }
 
-    fn begin<'a>(&'a self, _: &'a Errand<'a>) -> Work<'a, Result<Begun, ProviderError>> {
-        let text = "nobody is sent anywhere: the account's chat brings the person".to_owned();
-        Box::pin(std::future::ready(Err(ProviderError::Unavailable(text))))
+    fn begin<'a>(&'a self, errand: &'a Errand<'a>) -> Work<'a, Result<Begun, ProviderError>> {
+        Box::pin(async {
+            let person = known(errand)?;
+            match self.scope {
+                WeChatScope::Base => self.with_unionid(person).await.map(Begun::Identity),
+                WeChatScope::UserInfo => Ok(web::authorize(&self.account, Scope::UserInfo, errand)),
+            }
+        })
     }
 
-    fn state(&self, _: &Request<'_>) -> Option<String> {
-        None
+    /// The phone that is back from the web authorization has one, WeChat's server has none.
+    fn state(&self, request: &Request<'_>) -> Option<String> {
+        if request.method == "GET" { web::state(request) } else { None }
     }
 
     fn callback<'a>(&'a self, request: &'a Request<'a>) -> Work<'a, Result<Outcome, ProviderError>> {
-        let link = || {
-            let (qr, visit) = (parameter(request.query, "qr")?, parameter(request.query, "visit")?);
-            Some(Outcome::Visit { qr: Token::parse(&qr)?.expose().to_owned(), visit: Token::parse(&visit)? })
-        };
-        let outcome = if request.method == "GET" { link() } else { None };
-        let outcome = outcome.unwrap_or_else(|| {
-            self.deliver(request).unwrap_or_else(|refusal| {
+        Box::pin(async {
+            if self.state(request).is_some() {
+                return web::authorized(&self.account, Scope::UserInfo, request).await;
+            }
+            if request.method == "GET"
+                && let Some(visit) = link(request.query)
+            {
+                return Ok(visit);
+            }
+            Ok(self.deliver(request).await.unwrap_or_else(|refusal| {
                 tracing::warn!(provider = self.account.name, reason = refusal.reason(), %refusal, "refused a callback");
                 // The same for every reason: whoever tries things out learns nothing.
                 let reply = Answer { status: 403, content_type: "text/plain; charset=utf-8", body: Vec::new() };
                 Outcome::Event { reply, happened: None }
-            })
-        });
-        Box::pin(std::future::ready(Ok(outcome)))
+            }))
+        })
     }
 }
 
-/// The visit keys that were given out, by the event that was answered with them.
-#[derive(Default)]
-struct Links {
-    by_event: HashMap<String, Token>,
-    /// Oldest first, with the second of each.
-    order: VecDeque<(u64, String)>,
-}
-
-impl fmt::Debug for Links {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Links").field("count", &self.order.len()).finish_non_exhaustive()
-    }
-}
-
-impl Links {
-    /// The key for this event: the same one when it is told again.
-    fn visit(&mut self, event: String, now: u64) -> Option<Token> {
-        let old = |(at, _): &(u64, String)| *at + LINK_SECONDS < now;
-        while self.order.front().is_some_and(old) || self.order.len() >= LINKS {
-            let Some((_, event)) = self.order.pop_front() else { break };
-            self.by_event.remove(&event);
-        }
-        if let Some(visit) = self.by_event.get(&event) {
-            return Some(visit.clone());
-        }
-        let visit = Token::random(&System).ok()?;
-        self.order.push_back((now, event.clone()));
-        self.by_event.insert(event, visit.clone());
-        Some(visit)
-    }
+/// What the link in the chat says.
+fn link(query: &str) -> Option<Outcome> {
+    let (qr, visit) = (parameter(query, "qr")?, parameter(query, "visit")?);
+    Some(Outcome::Visit { qr: Token::parse(&qr)?.expose().to_owned(), visit: Token::parse(&visit)? })
 }

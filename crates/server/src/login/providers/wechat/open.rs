@@ -1,10 +1,12 @@
 //! `wechat-open`: the computer goes to WeChat's own page, which draws a QR code and brings the browser back with a code
 //! (website application of the Open Platform).
 
-use doorbell_login::{Begun, Errand, Outcome, Provider, ProviderError, Request, Work};
+use std::time::Duration;
+
+use doorbell_login::{Begun, Errand, Outcome, Provider, ProviderCode, ProviderError, Request, Token, Work};
 use doorbell_wechat::oauth::qrconnect_url;
 
-use super::{Account, parameter};
+use super::{Account, LABEL, parameter};
 use crate::settings::ProviderSettings;
 
 /// See the module's header.
@@ -23,7 +25,7 @@ impl Provider for Open {
     }
 
     fn label(&self) -> &str {
-        "微信 WeChat"
+        LABEL
     }
 
     /// WeChat says today that it calls nothing then; where it does as it did before, the callback without a code is one.
@@ -37,6 +39,14 @@ impl Provider for Open {
 
     fn suits(&self, _: &str) -> bool {
         false
+    }
+
+    fn own_code<'a>(
+        &'a self,
+        _: &'a Token,
+        _: Duration,
+    ) -> Work<'a, Result<Option<ProviderCode>, ProviderError>> {
+        Box::pin(std::future::ready(Ok(Some(ProviderCode::Page))))
     }
 
     fn begin<'a>(&'a self, errand: &'a Errand<'a>) -> Work<'a, Result<Begun, ProviderError>> {

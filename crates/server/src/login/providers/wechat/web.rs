@@ -4,7 +4,7 @@
 use doorbell_login::{Begun, Errand, Outcome, Provider, ProviderError, Request, Token, Work};
 use doorbell_wechat::oauth::{Scope, authorize_url};
 
-use super::{Account, parameter};
+use super::{Account, LABEL, parameter};
 use crate::settings::{ProviderSettings, WeChatScope};
 
 /// See the module's header.
@@ -31,7 +31,7 @@ impl Provider for Web {
     }
 
     fn label(&self) -> &str {
-        "微信 WeChat"
+        LABEL
     }
 
     /// WeChat calls nothing when the person refuses there, so our page asks first.
@@ -44,26 +44,39 @@ impl Provider for Web {
     }
 
     fn begin<'a>(&'a self, errand: &'a Errand<'a>) -> Work<'a, Result<Begun, ProviderError>> {
-        let Account { api, app, .. } = &self.account;
-        let state = hex(errand.state);
-        let url = authorize_url(api.bases(), &app.appid, errand.callback, self.scope, &state);
-        Box::pin(std::future::ready(Ok(Begun::Redirect(url))))
+        Box::pin(std::future::ready(Ok(authorize(&self.account, self.scope, errand))))
     }
 
     fn state(&self, request: &Request<'_>) -> Option<String> {
-        parameter(request.query, "state").map(|state| unhex(&state).unwrap_or(state))
+        state(request)
     }
 
     fn callback<'a>(&'a self, request: &'a Request<'a>) -> Work<'a, Result<Outcome, ProviderError>> {
-        Box::pin(async {
-            match parameter(request.query, "code") {
-                Some(code) => {
-                    let profile = self.scope == Scope::UserInfo;
-                    self.account.identify(&code, profile).await.map(Outcome::Identity)
-                }
-                None => Ok(Outcome::Refused),
-            }
-        })
+        Box::pin(authorized(&self.account, self.scope, request))
+    }
+}
+
+/// Sends the phone to the account's web authorization.
+pub(super) fn authorize(account: &Account, scope: Scope, errand: &Errand<'_>) -> Begun {
+    let Account { api, app, .. } = account;
+    let state = hex(errand.state);
+    Begun::Redirect(authorize_url(api.bases(), &app.appid, errand.callback, scope, &state))
+}
+
+/// The `state` that the phone is back from there with.
+pub(super) fn state(request: &Request<'_>) -> Option<String> {
+    parameter(request.query, "state").map(|state| unhex(&state).unwrap_or(state))
+}
+
+/// Who is back from there.
+pub(super) async fn authorized(
+    account: &Account,
+    scope: Scope,
+    request: &Request<'_>,
+) -> Result<Outcome, ProviderError> {
+    match parameter(request.query, "code") {
+        Some(code) => account.identify(&code, scope == Scope::UserInfo).await.map(Outcome::Identity),
+        None => Ok(Outcome::Refused),
     }
 }
 
