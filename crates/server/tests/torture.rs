@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
+use doorbell_server::Server;
+use doorbell_server::settings::Settings;
 use serde_json::{Value, json};
 use support::{Backend, Events, PATIENCE, Page, api, eventually, metric, push, request, settings, start};
 
@@ -36,7 +38,7 @@ enum Cut {
     Reset,
     /// The server has written, nobody reads, and the system sends RST for it.
     Unread,
-    /// Left open and unread, as by a phone that lost its network.
+    /// Nothing that the server sends arrives any more, not even at the system: a phone has lost its network.
     HalfOpen,
 }
 
@@ -80,6 +82,13 @@ impl Run {
     }
 }
 
+/// Lets nothing arrive any more, so that what the server sends is not acknowledged: a filter that accepts no byte
+/// (`ret #0`).
+fn lose_network(socket: &TcpStream) {
+    let nothing = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+    socket2::SockRef::from(socket).attach_filter(&nothing).expect("a socket of ours");
+}
+
 /// How much may be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
@@ -104,7 +113,7 @@ struct Client<'a> {
     told: bool,
     missing: BTreeSet<usize>,
     dice: Dice,
-    /// Connections left open and unread.
+    /// Connections that are half-open.
     abandoned: Vec<TcpStream>,
 }
 
@@ -189,7 +198,10 @@ impl<'a> Client<'a> {
                 let written = socket.peek(&mut [0]).expect("something in time");
                 assert!(written > 0, "{}: closed, not written to", self.uid);
             }
-            Cut::HalfOpen => self.abandoned.push(socket),
+            Cut::HalfOpen => {
+                lose_network(&socket);
+                self.abandoned.push(socket);
+            }
         }
         if self.loss == Loss::Told && self.dice.below(4) == 0 {
             let away = usize::try_from(self.dice.below(25)).expect("small");
@@ -266,7 +278,7 @@ impl<'a> Client<'a> {
 
     fn by_poll(&mut self) {
         let (since, wait) = match &self.place {
-            Some((epoch, seq)) => (format!("since={epoch}:{seq}&"), 10),
+            Some((epoch, seq)) => (format!("since={epoch}:{seq}&"), 5),
             // It wants a place to ask from.
             None => (String::new(), 0),
         };
@@ -294,6 +306,44 @@ impl<'a> Client<'a> {
     }
 }
 
+/// Notices within seconds that a connection is half-open.
+fn be_impatient(settings: &mut Settings) {
+    settings.limits.ping_interval = Duration::from_secs(1);
+    settings.limits.pong_timeout = Duration::from_secs(1);
+    settings.limits.close_timeout = Duration::from_secs(1);
+}
+
+/// Whether nobody is there any more, as far as anyone can ask.
+fn is_deserted(server: &Server) -> bool {
+    let (_, listed) = api(server, "GET", "/v1/connections", "");
+    listed.contains(r#""connections":[]"#)
+        && metric(server, "doorbell_bound_connections") == 0
+        && metric(server, r#"doorbell_open_connections{listener="public"}"#) == 0
+}
+
+#[test]
+fn half_open_connections_are_noticed_on_every_transport() {
+    let mut settings = settings();
+    be_impatient(&mut settings);
+    let server = start(settings);
+    let public = server.addresses().public;
+    let mut poll = support::connect(public);
+    poll.write_all(b"GET /v1/poll?wait=2 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer poll\r\n\r\n")
+        .expect("it reads");
+    let pages = [
+        Page::bind(public, "plain").0,
+        support::Client::hello(&server, "websocket", None).0.0.0,
+        Events::open(public, "sse", "").0.0,
+        poll,
+    ];
+    eventually("all to be there", || metric(&server, "doorbell_bound_connections") == 4);
+    pages.iter().for_each(lose_network);
+    eventually("all to be gone", || is_deserted(&server));
+    let silent = r#"doorbell_refused_total{listener="public",reason="pong_timeout"}"#;
+    assert_eq!(metric(&server, silent), 2, "the WebSockets");
+    drop(pages);
+}
+
 #[test]
 fn broken_connections_lose_and_repeat_nothing() {
     let full = std::env::var("DOORBELL_TORTURE").is_ok_and(|torture| torture == "full");
@@ -301,9 +351,7 @@ fn broken_connections_lose_and_repeat_nothing() {
     let mut settings = settings();
     settings.text.hold = Duration::from_secs(300);
     settings.mailbox.messages = 10_000;
-    // Some of what is abandoned is noticed while the messages still come.
-    settings.limits.ping_interval = Duration::from_secs(1);
-    settings.limits.pong_timeout = Duration::from_secs(1);
+    be_impatient(&mut settings);
     let server = start(settings);
     let addresses = server.addresses();
     let run = Run::default();
@@ -326,9 +374,7 @@ fn broken_connections_lose_and_repeat_nothing() {
         }
         let clients = clients.into_iter().map(|client| client.join().expect("every client got everything"));
         let abandoned: Vec<_> = clients.flatten().collect();
-        eventually("abandoned connections to be noticed", || {
-            metric(&server, r#"doorbell_refused_total{listener="public",reason="pong_timeout"}"#) > 0
-        });
+        eventually("half-open connections to be noticed", || is_deserted(&server));
         drop(abandoned);
     });
     run.assert_every_cut_was_made();
