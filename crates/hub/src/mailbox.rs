@@ -19,10 +19,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Body, Mark, Message, Reason, Step, Trail};
+use crate::{Body, Mark, Message, Post, Reason, Step, Trail};
 
 /// Milliseconds since some moment all callers share. The hub has no clock of its own.
 pub type Now = u64;
+
+fn after(now: Now, wait: Duration) -> Now {
+    now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+}
 
 /// How much a mailbox keeps, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,9 @@ pub(crate) struct Mailbox {
     bytes: usize,
     /// When it may go, if it is empty then.
     idle_until: Now,
+    /// Until when a page counts as there that has no connection: everything waits for it at least so long, whatever its
+    /// `ttl`.
+    lingers_until: Now,
     /// It was taken out of the table; whoever still holds it must look again.
     pub(crate) dropped: bool,
 }
@@ -67,15 +74,25 @@ pub(crate) struct Kept {
     frame: Arc<[u8]>,
     expires: Now,
     mark: Mark,
+    /// Whether a page that has not seen it misses something once it has gone. Not what has no `ttl` and some connection
+    /// took at once: it waits only for the sake of a page that lingers.
+    owed: bool,
     /// Some connection took it.
     pub(crate) written: bool,
 }
 
 impl Kept {
-    pub(crate) fn new(seq: u64, message: &Message<'_>, body: Body<'_>, expires: Now, written: bool) -> Self {
-        let frame = message.share(crate::Encoding::Plain);
-        let mark = message.mark();
-        Self { seq, id: body.id.into(), data: body.data.into(), frame, expires, mark, written }
+    pub(crate) fn new(message: &Message<'_>, post: &Post<'_>, expires: Now, written: bool) -> Self {
+        Self {
+            seq: message.seq(),
+            id: post.body.id.into(),
+            data: post.body.data.into(),
+            frame: message.share(crate::Encoding::Plain),
+            expires,
+            mark: message.mark(),
+            owed: !post.ttl.is_zero() || !written,
+            written,
+        }
     }
 
     /// The message again, with its old number.
@@ -107,7 +124,7 @@ pub(crate) struct Change {
 
 impl Mailbox {
     pub(crate) fn new(floor: u64, last: u64, idle_until: Now) -> Self {
-        Self { floor, last, kept: VecDeque::new(), bytes: 0, idle_until, dropped: false }
+        Self { floor, last, kept: VecDeque::new(), bytes: 0, idle_until, lingers_until: 0, dropped: false }
     }
 
     /// Keeps a message within the bounds, at the cost of the oldest.
@@ -124,8 +141,24 @@ impl Mailbox {
 
     /// Takes note that somebody was here.
     pub(crate) fn touch(&mut self, now: Now, retention: &Retention) {
-        let idle = u64::try_from(retention.idle.as_millis()).unwrap_or(u64::MAX);
-        self.idle_until = now.saturating_add(idle);
+        self.idle_until = self.idle_until.max(after(now, retention.idle));
+    }
+
+    /// Takes note that a page is about to come back and counts as there.
+    pub(crate) fn linger(&mut self, linger: Duration, now: Now) {
+        self.lingers_until = self.lingers_until.max(after(now, linger));
+        // Or it would be forgotten with the mailbox.
+        self.idle_until = self.idle_until.max(self.lingers_until);
+    }
+
+    /// Whether a page counts as there that has no connection.
+    pub(crate) const fn is_lingering(&self, now: Now) -> bool {
+        self.lingers_until > now
+    }
+
+    /// When a message of this `ttl` that comes now has waited long enough; now when it need not wait.
+    pub(crate) fn expiry(&self, ttl: Duration, now: Now) -> Now {
+        after(now, ttl).max(self.lingers_until)
     }
 
     /// Gives up what is too old. A message somebody was sent is only forgotten; the floor rises all the same, because
@@ -141,7 +174,9 @@ impl Mailbox {
             if kept.expires > now {
                 return true;
             }
-            *floor = (*floor).max(kept.seq);
+            if kept.owed {
+                *floor = (*floor).max(kept.seq);
+            }
             bytes -= kept.size();
             change.freed += kept.size();
             change.lost += usize::from(!kept.written);
@@ -163,7 +198,9 @@ impl Mailbox {
 
     fn give_up_oldest(&mut self, change: &mut Change, trail: &Trail, now: Now) {
         if let Some(oldest) = self.kept.pop_front() {
-            self.floor = self.floor.max(oldest.seq);
+            if oldest.owed {
+                self.floor = self.floor.max(oldest.seq);
+            }
             self.bytes -= oldest.size();
             change.freed += oldest.size();
             change.lost += usize::from(!oldest.written);

@@ -43,6 +43,12 @@ pub trait Outbox: Send + Sync + 'static {
         None
     }
 
+    /// For a connection that takes nothing more because its page is about to come back on another, as a long-poll does
+    /// that was answered: how long it counts as there. Zero for any other.
+    fn linger(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// What the trail calls it.
     fn number(&self) -> u64 {
         0
@@ -62,7 +68,7 @@ pub struct Post<'a> {
     pub frame: &'a [u8],
     /// What goes into envelopes.
     pub body: Body<'a>,
-    /// How long it may wait for a page; zero is for who is there now.
+    /// How long it may wait for a page; zero is for who is there now, or lingers ([`Outbox::linger`]).
     pub ttl: Duration,
 }
 
@@ -134,6 +140,8 @@ pub struct Hub<O> {
     memory: AtomicUsize,
     /// Messages mailboxes gave up that nobody had been sent.
     lost: AtomicU64,
+    /// Messages that waited only for a page that lingers.
+    lingered: AtomicU64,
     /// Where the next search for memory begins.
     relief: AtomicUsize,
     connections: AtomicUsize,
@@ -200,6 +208,7 @@ impl<O: Outbox> Hub<O> {
             horizon: AtomicU64::new(0),
             memory: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
+            lingered: AtomicU64::new(0),
             relief: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             users: AtomicUsize::new(0),
@@ -356,6 +365,8 @@ impl<O: Outbox> Hub<O> {
     /// Makes `connection` unreachable; its uid's other connections stay. Says whether it was reachable.
     pub fn unbind(&self, connection: &Arc<O>, now: Now) -> bool {
         let Some(uid) = connection.uid() else { return false };
+        // While it can still be found, so that no push finds neither the connection nor that its page lingers.
+        self.let_linger(connection, uid, now);
         let (hash, shard) = self.locate(uid.as_str());
         let mut shard = shard.lock();
         let Ok(mut occupied) = shard.users.find_entry(hash, |user| user.is(uid.as_str())) else {
@@ -397,6 +408,36 @@ impl<O: Outbox> Hub<O> {
         true
     }
 
+    /// Takes note that the page of a connection that is still reachable comes back on another.
+    fn let_linger(&self, connection: &Arc<O>, uid: &Uid, now: Now) {
+        let linger = connection.linger();
+        if linger.is_zero() {
+            return;
+        }
+        let (hash, shard) = self.locate(uid.as_str());
+        loop {
+            let mailbox = {
+                let mut shard = shard.lock();
+                if !shard.connections(hash, uid.as_str()).iter().any(|other| Arc::ptr_eq(other, connection)) {
+                    return;
+                }
+                self.open_mailbox(&mut shard, hash, uid, now)
+            };
+            let mut mailbox = mailbox.lock();
+            if !mailbox.dropped {
+                return mailbox.linger(linger, now);
+            }
+        }
+    }
+
+    /// Whether a page of `uid` counts as there that has no connection at this moment.
+    #[must_use]
+    pub fn is_lingering(&self, uid: &str, now: Now) -> bool {
+        let (hash, shard) = self.locate(uid);
+        let mailbox = shard.lock().mailbox(hash, uid);
+        mailbox.is_some_and(|mailbox| mailbox.lock().is_lingering(now))
+    }
+
     /// Sends a message to every connection of `uid`, and keeps it for its `ttl`.
     pub fn push(&self, uid: &str, post: &Post<'_>, now: Now) -> Delivered {
         let (hash, shard) = self.locate(uid);
@@ -425,9 +466,7 @@ impl<O: Outbox> Hub<O> {
                     }
                     None => {
                         let Ok(owned) = Uid::new(uid) else { return Delivered::default() };
-                        let horizon = self.horizon.load(Ordering::Acquire);
-                        let numbers = user.map_or((horizon, horizon), |user| user.numbers(horizon));
-                        self.make_mailbox(&mut shard, hash, &owned, numbers, now)
+                        self.open_mailbox(&mut shard, hash, &owned, now)
                     }
                 }
             };
@@ -456,15 +495,19 @@ impl<O: Outbox> Hub<O> {
         let mark = self.trail.follow(post.body.id, uid, mailbox.last, now);
         let message = Message::with_body(post.frame, post.body, mailbox.last).marked(mark);
         let user = self.locate(uid).1.lock().user(hash, uid);
-        let mut delivered =
-            user.map_or_else(Delivered::default, |user| user.deliver(&message, &self.trail, now));
+        let mut delivered = Delivered::default();
+        if let Some(user) = user {
+            delivered = user.deliver(&message, &self.trail, now);
+            mailbox.linger(user.linger(), now);
+        }
         delivered.seq = mailbox.last;
-        if !post.ttl.is_zero() {
-            let ttl = u64::try_from(post.ttl.as_millis()).unwrap_or(u64::MAX);
+        let expires = mailbox.expiry(post.ttl, now);
+        if expires > now {
             let written = delivered.written > 0;
-            let kept = Kept::new(mailbox.last, &message, post.body, now.saturating_add(ttl), written);
+            let kept = Kept::new(&message, post, expires, written);
             if !written {
                 self.trail.note(mark, Step::Held, now);
+                self.lingered.fetch_add(u64::from(post.ttl.is_zero()), Ordering::Relaxed);
             }
             let mut change = mailbox.keep(kept, &retention, &self.trail, now);
             let expired = mailbox.expire(now, &self.trail);
@@ -476,6 +519,17 @@ impl<O: Outbox> Hub<O> {
             self.trail.note(mark, Step::ABSENT, now);
         }
         delivered
+    }
+
+    /// The mailbox of `uid`, made when there is none.
+    fn open_mailbox(&self, shard: &mut Shard<O>, hash: u64, uid: &Uid, now: Now) -> Arc<Mutex<Mailbox>> {
+        if let Some(mailbox) = shard.mailbox(hash, uid.as_str()) {
+            return mailbox;
+        }
+        let horizon = self.horizon.load(Ordering::Acquire);
+        let user = shard.user(hash, uid.as_str());
+        let numbers = user.map_or((horizon, horizon), |user| user.numbers(horizon));
+        self.make_mailbox(shard, hash, uid, numbers, now)
     }
 
     fn make_mailbox(
@@ -579,6 +633,12 @@ impl<O: Outbox> Hub<O> {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// How many messages were kept that had no `ttl`, because a page lingered that had no connection.
+    #[must_use]
+    pub fn lingered(&self) -> u64 {
+        self.lingered.load(Ordering::Relaxed)
     }
 
     /// Sends `message` to every bound connection.
@@ -726,6 +786,11 @@ impl<O: Outbox> User<O> {
     /// Whether some connection can resume.
     fn is_sequenced(&self) -> bool {
         self.connections().iter().any(|connection| connection.seen().is_some())
+    }
+
+    /// How long one of its pages lingers at most.
+    fn linger(&self) -> Duration {
+        self.connections().iter().map(|connection| connection.linger()).max().unwrap_or_default()
     }
 
     /// The floor and the last number of a mailbox made while these connections are there; see [`crate::mailbox`].

@@ -15,6 +15,14 @@ struct Page {
     uid: Uid,
     seen: AtomicU64,
     got: Mutex<Vec<(u64, usize)>>,
+    /// Milliseconds.
+    linger: AtomicU64,
+}
+
+impl Page {
+    fn new(uid: Uid) -> Self {
+        Self { uid, seen: AtomicU64::new(0), got: Mutex::default(), linger: AtomicU64::new(0) }
+    }
 }
 
 impl Outbox for Page {
@@ -29,6 +37,10 @@ impl Outbox for Page {
         self.seen.store(message.seq(), Ordering::SeqCst);
         self.got.lock().expect("no poison").push((message.seq(), index));
         Sent::Written
+    }
+
+    fn linger(&self) -> Duration {
+        Duration::from_millis(self.linger.load(Ordering::SeqCst))
     }
 
     fn seen(&self) -> Option<u64> {
@@ -58,6 +70,8 @@ enum Step {
     },
     Connect(usize),
     Leave(usize),
+    /// Leaves, and is expected back.
+    Linger(usize),
     /// Comes back before the old connection is known to be gone.
     Overlap(usize),
     Pass(u64),
@@ -69,17 +83,23 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(uid, ttl)| Step::Push { uid, ttl }),
         4 => (0..4usize).prop_map(Step::Connect),
         3 => (0..4usize).prop_map(Step::Leave),
+        3 => (0..4usize).prop_map(Step::Linger),
         2 => (0..4usize).prop_map(Step::Overlap),
         2 => (1..400u64).prop_map(Step::Pass),
     ]
 }
 
+/// Milliseconds.
+const LINGER: u64 = 100;
+
 struct World {
     hub: Hub<Page>,
     now: Now,
     clients: Vec<Client>,
-    /// Of each message: its uid, its ttl, when it was pushed.
+    /// Of each message: its uid, its ttl, when it was pushed. What was held is owed, also without a ttl.
     pushed: Vec<(usize, u64, Now)>,
+    /// Until when a page of each uid lingers.
+    lingers_until: [Now; 2],
     idle: u64,
     roomy: bool,
 }
@@ -90,7 +110,7 @@ impl World {
         hub.retain(retention);
         let idle = u64::try_from(retention.idle.as_millis()).expect("short");
         let clients = (0..4).map(|_| Client::default()).collect();
-        Self { hub, now: 1, clients, pushed: Vec::new(), idle, roomy }
+        Self { hub, now: 1, clients, pushed: Vec::new(), lingers_until: [0; 2], idle, roomy }
     }
 
     /// Clients 0 and 1 are uid 0's, 2 and 3 uid 1's.
@@ -106,7 +126,12 @@ impl World {
                 let data = index.to_string();
                 let body = Body { id: "", data: data.as_bytes(), epoch: "" };
                 let post = Post { frame: data.as_bytes(), body, ttl: Duration::from_millis(ttl) };
-                self.hub.push(&format!("u{uid}"), &post, self.now);
+                let delivered = self.hub.push(&format!("u{uid}"), &post, self.now);
+                let is_awaited = ttl > 0 || self.lingers_until[uid] > self.now;
+                if self.roomy {
+                    assert_eq!(delivered.held > 0, is_awaited && delivered.written == 0, "{delivered:?}");
+                }
+                self.pushed[index].1 = ttl.max(u64::from(delivered.held > 0));
             }
             Step::Connect(client) if self.clients[client].connection.is_none() => self.connect(client),
             Step::Leave(client) => {
@@ -114,6 +139,13 @@ impl World {
                 if let Some(connection) = self.clients[client].connection.take() {
                     assert!(self.hub.unbind(&connection, self.now));
                     self.clients[client].left_at = self.now;
+                }
+            }
+            Step::Linger(client) => {
+                if let Some(connection) = &self.clients[client].connection {
+                    connection.linger.store(LINGER, Ordering::SeqCst);
+                    self.lingers_until[Self::uid(client)] = self.now + LINGER;
+                    self.run(Step::Leave(client));
                 }
             }
             Step::Connect(_) => {}
@@ -138,7 +170,7 @@ impl World {
     fn connect(&mut self, client: usize) {
         let uid = Self::uid(client);
         let name = Uid::new(&format!("u{uid}")).expect("valid");
-        let page = Arc::new(Page { uid: name, seen: AtomicU64::new(0), got: Mutex::default() });
+        let page = Arc::new(Page::new(name));
         let catch_up = self.clients[client].position.map_or(CatchUp::Unsent, CatchUp::After);
         let mut greeting: Option<Greeting> = None;
         self.hub
@@ -250,6 +282,43 @@ fn an_idle_uid_without_mail_has_no_mailbox() {
 }
 
 #[test]
+fn what_a_lingering_page_does_not_come_back_for_is_lost_and_told() {
+    let mut world = World::new(Retention::default(), true);
+    world.run(Step::Connect(0));
+    world.run(Step::Connect(1));
+    world.run(Step::Linger(0));
+    world.run(Step::Push { uid: 0, ttl: 0 });
+    assert_eq!((world.hub.lingered(), world.hub.lost()), (0, 0), "the other page took it");
+    world.run(Step::Leave(1));
+    world.run(Step::Pass(LINGER - 1));
+    assert!(world.hub.is_lingering("u0", world.now) && !world.hub.is_lingering("u1", world.now));
+    world.run(Step::Push { uid: 0, ttl: 0 });
+    assert_eq!((world.hub.lingered(), world.hub.lost()), (1, 0));
+    world.run(Step::Pass(1));
+    assert_eq!((world.hub.lingered(), world.hub.lost()), (1, 1));
+    assert!(!world.hub.is_lingering("u0", world.now));
+    world.run(Step::Push { uid: 0, ttl: 0 });
+    assert_eq!(world.hub.lingered(), 1, "nobody is expected any more");
+    let owed_from = world.clients[1].owed_from;
+    world.run(Step::Connect(1));
+    assert!(world.clients[1].owed_from > owed_from, "it was told that something is gone");
+}
+
+#[test]
+fn what_somebody_took_while_another_lingered_is_owed_to_nobody_else() {
+    let mut world = World::new(Retention::default(), true);
+    for client in [0, 1] {
+        world.run(Step::Connect(client));
+    }
+    world.run(Step::Linger(0));
+    world.run(Step::Push { uid: 0, ttl: 0 });
+    world.run(Step::Pass(LINGER));
+    let owed_from = world.clients[0].owed_from;
+    world.run(Step::Connect(0));
+    assert_eq!(world.clients[0].owed_from, owed_from, "it missed nothing that was to wait for it");
+}
+
+#[test]
 fn pushes_and_reconnects_on_many_threads_lose_and_repeat_nothing() {
     const PUSHES: usize = 20_000;
     let hub = Arc::new(Hub::<Page>::new());
@@ -275,7 +344,7 @@ fn pushes_and_reconnects_on_many_threads_lose_and_repeat_nothing() {
                 let mut seen = Vec::new();
                 while seen.len() < PUSHES {
                     let uid = Uid::new("u").expect("valid");
-                    let page = Arc::new(Page { uid, seen: AtomicU64::new(0), got: Mutex::default() });
+                    let page = Arc::new(Page::new(uid));
                     let catch_up = CatchUp::After(position);
                     let mut recovered = false;
                     hub.bind(&page, 10, catch_up, 1, |greeting| {

@@ -137,6 +137,8 @@ pub(crate) struct Metrics {
     pub(crate) mailbox_bytes: Gauge,
     /// Set, not counted, from what the hub has counted.
     pub(crate) mailbox_lost: Gauge,
+    /// Set, not counted, from what the hub has counted.
+    pub(crate) poll_lingered: Gauge,
     pub(crate) revocations: Gauge,
     pub(crate) trail_bytes: Gauge,
     /// Set, not counted, from what the hub has counted.
@@ -205,6 +207,12 @@ impl Default for Metrics {
             "Kept messages given up, by age or for want of room, before anybody was sent them",
             mailbox_lost.clone(),
         );
+        let poll_lingered = Gauge::default();
+        registry.register(
+            "poll_lingered",
+            "Messages without a ttl that waited for a page between two of its long-polls",
+            poll_lingered.clone(),
+        );
         let revocations = Gauge::default();
         registry.register("revocations", "Revocations of tokens that are remembered", revocations.clone());
         let trail_bytes = Gauge::default();
@@ -260,6 +268,7 @@ impl Default for Metrics {
             mailboxes,
             mailbox_bytes,
             mailbox_lost,
+            poll_lingered,
             revocations,
             trail_bytes,
             trail_overwritten,

@@ -437,6 +437,8 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// Time a pinged connection has to answer.
     pub pong_timeout: Duration,
+    /// How long a page whose long-poll was answered counts as there, because it is about to ask again.
+    pub poll_linger: Duration,
     /// Time an unfinished line on the text port may stand still, and time its first line has when a key is needed.
     pub line_timeout: Duration,
     /// Time a closing connection has to take its last bytes and hang up.
@@ -468,6 +470,7 @@ impl Default for Limits {
             queue_messages: 1_000,
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(8),
+            poll_linger: Duration::from_secs(3),
             line_timeout: Duration::from_secs(60),
             close_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),

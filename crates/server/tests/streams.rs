@@ -8,7 +8,7 @@ use std::time::Duration;
 use doorbell_server::Server;
 use doorbell_server::settings::IdentityMode;
 use serde_json::{Value, json};
-use support::{Events, api, connect, eventually, read_head, request, settings, start};
+use support::{Backend, Events, api, connect, eventually, metric, read_head, request, settings, start};
 
 fn push(server: &Server, body: &Value) -> Value {
     let (status, answer) = api(server, "POST", "/v1/push", &body.to_string());
@@ -55,7 +55,7 @@ fn events_arrive_and_a_stream_resumes_where_it_left_off() {
     let (_, body) = api(&server, "GET", "/v1/users/u", "");
     assert!(body.contains(r#""transport":"sse","dialect":"doorbell.v1""#), "{body}");
     let line = "{\"uid\":\"u\",\r\"n\":4}";
-    assert_eq!(support::Backend::connect(server.addresses().text).line(line), "ok");
+    assert_eq!(Backend::connect(server.addresses().text).line(line), "ok");
     assert_eq!(events.next().2["data"], json!({"uid": "u", "n": 4}), "a bare CR breaks no event");
 }
 
@@ -115,6 +115,64 @@ fn a_poll_gets_what_waits_at_once_and_what_comes_when_it_comes() {
     let encoded = next.replace(':', "%3A");
     assert_eq!(poll(&server, "u", &format!("since={encoded}&wait=0"))["recovered"], true);
     assert_eq!(poll(&server, "u", "since=another:5&wait=0")["recovered"], false);
+}
+
+#[test]
+fn what_comes_between_two_polls_of_a_page_is_held_for_it() {
+    let mut settings = settings();
+    settings.limits.poll_linger = Duration::from_secs(60);
+    let server = start(settings);
+    let place = poll(&server, "u", "wait=0")["next"].as_str().expect("a place").to_owned();
+    let (_, user) = api(&server, "GET", "/v1/users/u", "");
+    assert_eq!(user, r#"{"uid":"u","online":true,"connections":[]}"#, "it is about to ask again");
+    let mut backend = Backend::connect(server.addresses().text);
+    assert_eq!(backend.line(r#"{"uid":"u","n":1}"#), "held");
+    let answer = push(&server, &json!({"uid": "u", "data": 2, "ttl": 0}));
+    assert_eq!((&answer["written"], &answer["held"]), (&json!(0), &json!(1)), "{answer}");
+    assert_eq!(backend.line(r#"{"uid":"another","n":1}"#), "fail", "who never asked is not there");
+    // The first answer is lost on the way.
+    for _ in 0..2 {
+        let answer = poll(&server, "u", &format!("since={place}&wait=20"));
+        let messages = answer["messages"].as_array().expect("an array");
+        let data: Vec<_> = messages.iter().map(|message| &message["data"]).collect();
+        assert_eq!(data, [&json!({"uid": "u", "n": 1}), &json!(2)]);
+        assert_eq!(answer["recovered"], true);
+    }
+    assert_eq!(metric(&server, "doorbell_poll_lingered"), 2);
+    assert_eq!(metric(&server, "doorbell_mailbox_lost"), 0);
+}
+
+#[test]
+fn a_page_that_does_not_poll_again_is_away_once_it_has_lingered() {
+    let mut settings = settings();
+    settings.limits.poll_linger = Duration::from_secs(1);
+    let server = start(settings);
+    let place = poll(&server, "u", "wait=0")["next"].as_str().expect("a place").to_owned();
+    let mut backend = Backend::connect(server.addresses().text);
+    eventually("it to count as away", || backend.line(r#"{"uid":"u"}"#) == "fail");
+    assert_eq!(api(&server, "GET", "/v1/users/u", "").1, r#"{"uid":"u","online":false,"connections":[]}"#);
+    let held = metric(&server, "doorbell_poll_lingered");
+    let answer = poll(&server, "u", &format!("since={place}&wait=0"));
+    assert_eq!((&answer["messages"], &answer["recovered"]), (&json!([]), &json!(held == 0)), "{held} held");
+    assert_eq!(metric(&server, "doorbell_mailbox_lost"), held);
+}
+
+#[test]
+fn a_page_whose_poll_was_dismissed_does_not_linger() {
+    let mut settings = settings();
+    settings.limits.poll_linger = Duration::from_secs(60);
+    let server = start(settings);
+    let mut backend = Backend::connect(server.addresses().text);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| poll(&server, "u", "wait=20"));
+        eventually("the poll to wait", || {
+            api(&server, "GET", "/v1/users/u", "").1.contains("\"transport\":\"poll\"")
+        });
+        api(&server, "DELETE", "/v1/users/u/connections", "");
+        assert_eq!(waiting.join().expect("it polls")["bye"]["code"], 3501);
+    });
+    assert_eq!(backend.line(r#"{"uid":"u"}"#), "fail");
+    assert!(api(&server, "GET", "/v1/users/u", "").1.contains(r#""online":false"#));
 }
 
 #[test]

@@ -187,6 +187,7 @@ pub(crate) const PROVIDER_FIELDS: &[(&str, &str, &str)] = &[
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 /// Long enough for any deliberate choice, short enough to catch a slip of the unit.
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Below this a timeout refuses honest clients on a slow network.
 const TENTH: Duration = Duration::from_millis(100);
@@ -632,6 +633,12 @@ pub(crate) static KEYS: &[Key] = &[
         shown: Default("\"8s\""),
         doc: "The time a pinged connection has to answer.",
         set: |c, v, e| put(&mut c.settings.limits.pong_timeout, v.duration(WAIT, e)),
+    },
+    Key {
+        name: "limits.poll_linger",
+        shown: Default("\"3s\""),
+        doc: "How long a page whose long-poll was answered counts as there, because it is about to ask again, up to 1m: what comes meanwhile is held for it, also without a ttl.",
+        set: |c, v, e| put(&mut c.settings.limits.poll_linger, v.duration(Duration::ZERO..=MINUTE, e)),
     },
     Key {
         name: "limits.line_timeout",

@@ -155,13 +155,14 @@ async fn broadcast(State(context): State<App>, body: Body) -> Answer<Json<Broadc
 #[derive(Debug, Serialize, ToSchema)]
 struct User {
     uid: String,
+    /// Whether it has a connection, or a long-poll of its was just answered and it is about to ask again.
     online: bool,
     connections: Vec<OneConnection>,
 }
 
 /// Says whether a uid is there, from where and since when
-#[utoipa::path(get, path = "/v1/users/{uid}", tag = "users", params(("uid" = String, Path)),
-    responses((status = 200, description = "its connections, none when it is not there", body = User)))]
+#[utoipa::path(get, path = "/v1/users/{uid}", tag = "users", params(("uid" = String, Path, min_length = 1, max_length = 128)),
+    responses((status = 200, description = "its connections, none when it is not there or between two long-polls", body = User)))]
 async fn user(State(context): State<App>, Path(uid): Path<String>) -> Answer<Json<User>> {
     let uid = valid_uid(&uid)?;
     let connections: Vec<_> = context
@@ -171,7 +172,8 @@ async fn user(State(context): State<App>, Path(uid): Path<String>) -> Answer<Jso
         .filter(|connection| !connection.is_closing())
         .map(OneConnection::of)
         .collect();
-    Ok(Json(User { uid: uid.to_string(), online: !connections.is_empty(), connections }))
+    let online = !connections.is_empty() || context.hub.is_lingering(uid.as_str(), context.now());
+    Ok(Json(User { uid: uid.to_string(), online, connections }))
 }
 
 /// Closes the connections of a uid with 3501
@@ -263,6 +265,7 @@ async fn metrics(State(context): State<App>) -> Response {
     context.metrics.trail_overwritten.set(i64::try_from(trail.overwritten()).unwrap_or(i64::MAX));
     context.metrics.mailboxes.set(gauge(context.hub.mailboxes()));
     context.metrics.mailbox_bytes.set(gauge(context.hub.mailbox_bytes()));
+    context.metrics.poll_lingered.set(i64::try_from(context.hub.lingered()).unwrap_or(i64::MAX));
     context.metrics.mailbox_lost.set(i64::try_from(context.hub.lost()).unwrap_or(i64::MAX));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], context.metrics.encode()).into_response()

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use doorbell_hub::{Bound, Encoding, Flushed, Message, Outbound, Outbox, Promised, Sent, Sink};
 use doorbell_protocol::Uid;
@@ -442,6 +443,13 @@ impl Outbox for Connection {
     fn touch(&self) {
         // These are spread over all of it.
         black_box((self.uid.get().map(|uid| uid.len()), self.outbound.is_locked(), self.seen()));
+    }
+
+    fn linger(&self) -> Duration {
+        match &self.poll {
+            Some(poll) if poll.is_answered() => self.home.poll_linger(),
+            _ => Duration::ZERO,
+        }
     }
 
     fn seen(&self) -> Option<u64> {

@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use doorbell_hub::{Bound, Flushed, Outbox as _, Promised, Reason};
 use doorbell_protocol::Uid;
@@ -148,6 +148,11 @@ impl LoopHandle {
         }
     }
 
+    /// How long a page counts as there whose long-poll was answered.
+    pub(super) fn poll_linger(&self) -> Duration {
+        self.context.policy.load().limits.poll_linger
+    }
+
     pub(super) fn count_written(&self) {
         self.context.metrics.written.inc();
     }
@@ -247,7 +252,7 @@ impl EventLoop {
         let mut events = Events::with_capacity(1024);
         loop {
             let timeout = if !self.again.is_empty() {
-                Some(std::time::Duration::ZERO)
+                Some(Duration::ZERO)
             } else if self.slots.is_empty() && self.draining.is_none() {
                 None
             } else {

@@ -161,10 +161,27 @@ struct Collected {
     /// Up to where it has, or will not get, everything.
     seq: u64,
     recovered: bool,
-    /// It is still being caught up, so there may be more to come at once.
-    collecting: bool,
-    answered: bool,
+    stage: Stage,
     allow_origin: Option<String>,
+}
+
+/// How far a poll has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It is still being caught up, so there may be more to come at once.
+    CatchingUp,
+    /// The first message is its answer.
+    Waiting,
+    /// It was answered, and its page is about to ask again.
+    Answered,
+    /// It was told why there is no more.
+    Dismissed,
+}
+
+impl Collected {
+    const fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Answered | Stage::Dismissed)
+    }
 }
 
 impl Poll {
@@ -173,8 +190,7 @@ impl Poll {
             messages: Vec::new(),
             seq: 0,
             recovered: true,
-            collecting: true,
-            answered: false,
+            stage: Stage::CatchingUp,
             allow_origin,
         }))
     }
@@ -188,7 +204,7 @@ impl Poll {
     /// Takes a message; whether it was taken and, if so, whether the poll is now to be answered.
     pub(super) fn take(&self, message: &Message<'_>) -> Option<bool> {
         let mut collected = self.0.lock();
-        if collected.answered {
+        if collected.is_over() {
             return None;
         }
         if !collected.messages.is_empty() {
@@ -196,22 +212,30 @@ impl Poll {
         }
         collected.messages.extend_from_slice(message.frame(doorbell_hub::Encoding::Text));
         collected.seq = collected.seq.max(message.seq());
-        Some(!collected.collecting)
+        Some(collected.stage == Stage::Waiting)
     }
 
     /// Takes note that all it had missed is here; whether the poll is now to be answered.
     pub(super) fn caught_up(&self) -> bool {
         let mut collected = self.0.lock();
-        collected.collecting = false;
+        if collected.stage == Stage::CatchingUp {
+            collected.stage = Stage::Waiting;
+        }
         !collected.messages.is_empty()
+    }
+
+    /// Whether its page is about to ask again.
+    pub(super) fn is_answered(&self) -> bool {
+        self.0.lock().stage == Stage::Answered
     }
 
     /// The answer, once. `bye` is an envelope that says why there is no more.
     pub(super) fn answer(&self, epoch: &str, bye: Option<&[u8]>) -> Vec<u8> {
         let mut collected = self.0.lock();
-        if std::mem::replace(&mut collected.answered, true) {
+        if collected.is_over() {
             return Vec::new();
         }
+        collected.stage = if bye.is_some() { Stage::Dismissed } else { Stage::Answered };
         let mut body = b"{\"messages\":[".to_vec();
         body.append(&mut collected.messages);
         body.extend_from_slice(
