@@ -100,7 +100,7 @@ impl Decoder {
         match self.advance(input, Rules { max_message, deflate: false })? {
             Step::Blocked => Ok(None),
             Step::InPlace(frame, payload) => event(frame.opcode, payload).map(Some),
-            Step::Kept(opcode) => self.kept().event(opcode).map(Some),
+            Step::Kept(partial, opcode) => partial.event(opcode).map(Some),
         }
     }
 
@@ -122,17 +122,13 @@ impl Decoder {
                 event(opcode, inflater.inflate(payload, max_message)?).map(Some)
             }
             Step::InPlace(frame, payload) => event(frame.opcode, payload).map(Some),
-            Step::Kept(opcode) => match &self.kept().message {
+            Step::Kept(partial, opcode) => match &partial.message {
                 Some(Message { kind, data, compressed: true, .. }) if !opcode.is_control() => {
                     event(kind.opcode(), inflater.inflate(data, max_message)?).map(Some)
                 }
-                _ => self.kept().event(opcode).map(Some),
+                _ => partial.event(opcode).map(Some),
             },
         }
-    }
-
-    fn kept(&self) -> &Partial {
-        self.partial.as_deref().expect("a kept payload is in the partial")
     }
 
     /// Frees what the event returned by the previous call borrowed.
@@ -156,8 +152,12 @@ impl Decoder {
     }
 
     /// Reads frames until one completes an event or the input ends.
-    fn advance<'i>(&mut self, input: &mut &'i mut [u8], rules: Rules) -> Result<Step<'i>, ProtocolError> {
-        loop {
+    fn advance<'d, 'i>(
+        &'d mut self,
+        input: &mut &'i mut [u8],
+        rules: Rules,
+    ) -> Result<Step<'d, 'i>, ProtocolError> {
+        let opcode = loop {
             let under_way = self.partial.as_mut().and_then(|partial| partial.frame.take());
             let frame = match under_way {
                 Some(frame) => frame,
@@ -176,11 +176,14 @@ impl Decoder {
                 return Ok(Step::InPlace(frame, payload));
             }
 
-            let partial = self.partial.get_or_insert_default();
-            if let Some(step) = partial.take_payload(frame, input, rules)? {
-                return Ok(step);
+            match self.partial.get_or_insert_default().take_payload(frame, input, rules)? {
+                Progress::Blocked => return Ok(Step::Blocked),
+                Progress::Frame => {}
+                Progress::Event => break frame.opcode,
             }
-        }
+        };
+        // There already: the loop ends only with a payload in it.
+        Ok(Step::Kept(self.partial.get_or_insert_default(), opcode))
     }
 
     /// Reads the header of the next frame and checks it against the message under way.
@@ -239,13 +242,23 @@ impl Rules {
 }
 
 /// How far the input brought the stream.
-enum Step<'i> {
+enum Step<'d, 'i> {
     /// All input is taken and no event is complete.
     Blocked,
     /// A frame lay whole in the input; its payload is unmasked there.
     InPlace(Frame, &'i [u8]),
     /// A control payload, or a message, is complete in the [`Partial`]. The opcode is that of its last frame.
-    Kept(Opcode),
+    Kept(&'d Partial, Opcode),
+}
+
+/// What taking payload out of the input completed.
+enum Progress {
+    /// Nothing: all input is taken.
+    Blocked,
+    /// A frame, and its message goes on.
+    Frame,
+    /// A control frame, or the last one of a message.
+    Event,
 }
 
 /// A frame whose header has been read and accepted.
@@ -323,18 +336,16 @@ impl Partial {
     }
 
     /// Moves what the input has of the frame's payload into the message or the control payload.
-    ///
-    /// `None` when that ended the frame but not its message.
     fn take_payload(
         &mut self,
         mut frame: Frame,
         input: &mut &mut [u8],
         rules: Rules,
-    ) -> Result<Option<Step<'static>>, ProtocolError> {
+    ) -> Result<Progress, ProtocolError> {
         if input.is_empty() && frame.taken < frame.len {
             // Nothing but the header is here: the payload may yet come whole, and then stays in place.
             self.frame = Some(frame);
-            return Ok(Some(Step::Blocked));
+            return Ok(Progress::Blocked);
         }
         let missing = frame.len - frame.taken;
         let payload = take(input, missing.min(input.len()));
@@ -358,14 +369,14 @@ impl Partial {
 
         if !complete {
             self.frame = Some(frame);
-            return Ok(Some(Step::Blocked));
+            return Ok(Progress::Blocked);
         }
         self.delivered = match (frame.opcode.is_control(), frame.fin) {
             (true, _) => Delivered::Control,
             (false, true) => Delivered::Message,
-            (false, false) => return Ok(None),
+            (false, false) => return Ok(Progress::Frame),
         };
-        Ok(Some(Step::Kept(frame.opcode)))
+        Ok(Progress::Event)
     }
 
     /// The event that the frame just completed makes.
