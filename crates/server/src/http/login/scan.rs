@@ -224,6 +224,14 @@ impl Posted {
         Ok(Ok(Self { caller, visit, fields }))
     }
 
+    /// The page after a step, or with what went wrong on it.
+    async fn settle(&self, service: &Service, qr: &str, step: Result<PhoneView, Refusal>) -> Response {
+        match step {
+            Ok(view) => self.done(service, qr, view),
+            Err(refusal) => self.failed(service, qr, refusal).await,
+        }
+    }
+
     /// The page after a step: by a redirect, so that going back or reloading posts nothing again.
     fn done(&self, service: &Service, qr: &str, view: PhoneView) -> Response {
         if self.caller.wants_json {
@@ -276,10 +284,8 @@ pub(super) async fn scan(
         Err(page) => return Ok(page),
     };
     let phone = Phone { visit: posted.visit.key.digest(), origin: posted.caller.origin(), name: None };
-    Ok(match service.logins.scan(&qr, phone, service.now()).await {
-        Ok(view) => posted.done(service, &qr, view),
-        Err(refusal) => posted.failed(service, &qr, refusal).await,
-    })
+    let scanned = service.logins.scan(&qr, phone, service.now()).await;
+    Ok(posted.settle(service, &qr, scanned).await)
 }
 
 /// `POST /s/{qr}/deny`
@@ -295,10 +301,7 @@ pub(super) async fn deny(
     };
     let visit = posted.visit.key.digest();
     let denied = service.logins.deny(&qr, &visit, Some(posted.caller.address), service.now()).await;
-    Ok(match denied {
-        Ok(view) => posted.done(service, &qr, view),
-        Err(refusal) => posted.failed(service, &qr, refusal).await,
-    })
+    Ok(posted.settle(service, &qr, denied).await)
 }
 
 /// `POST /s/{qr}/approve`
@@ -365,10 +368,7 @@ pub(super) async fn approve(
                 Ok(returned) => finish(service, &posted.caller, &returned, Outcome::Identity(identity)).await,
                 Err(refusal) => Err(refusal),
             };
-            Ok(match approved {
-                Ok(view) => posted.done(service, &qr, view),
-                Err(refusal) => posted.failed(service, &qr, refusal).await,
-            })
+            Ok(posted.settle(service, &qr, approved).await)
         }
         Err(error) => Ok(failed_page(service, &posted.caller, provider.name(), &error)),
     }
@@ -389,13 +389,11 @@ pub(super) async fn revoke(
     let visit = posted.visit.key.digest();
     let revoked =
         service.logins.revoke_by_owner(&qr, &visit, Some(posted.caller.address), service.now()).await;
-    Ok(match revoked {
-        Ok((attempt, view)) => {
-            super::token::end_session(context, &attempt);
-            posted.done(service, &qr, view)
-        }
-        Err(refusal) => posted.failed(service, &qr, refusal).await,
-    })
+    let revoked = revoked.map(|(attempt, view)| {
+        super::token::end_session(context, &attempt);
+        view
+    });
+    Ok(posted.settle(service, &qr, revoked).await)
 }
 
 /// A person's page, or JSON for what is no browser, after a provider did not say who they are.
