@@ -1,4 +1,5 @@
-//! The data directory and the two keys that the first run makes in it: `api.key` and `token.key`.
+//! The data directory: the two keys that the first run makes in it (`api.key`, `token.key`), and where the server keeps
+//! what is to outlive it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -18,6 +19,8 @@ use crate::config::{Config, DATA_DIR, Environment, MADE_KEY, check_secret};
 pub const API_KEY_FILE: &str = "api.key";
 /// The HS256 key of tokens, when none is configured.
 pub const TOKEN_KEY_FILE: &str = "token.key";
+/// Revocations of tokens that have not ended.
+const REVOCATIONS_FILE: &str = "revocations.jsonl";
 
 /// Random bytes of a made key: 256 bits.
 const KEY_BYTES: usize = 32;
@@ -66,6 +69,7 @@ impl DataDir {
         if config.uses_made_token_key() {
             settings.tokens.key = Some(self.ensure_key(TOKEN_KEY_FILE)?);
         }
+        settings.tokens.revocations_path = Some(self.0.join(REVOCATIONS_FILE));
         for provider in &mut settings.providers {
             provider.account_token_path = Some(self.0.join(format!("{}.account-token", provider.name)));
         }

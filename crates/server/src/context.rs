@@ -148,17 +148,17 @@ impl Context {
         }
     }
 
-    /// Revokes tokens of `uid` and closes the connections that came with them; before when its tokens are now revoked, and
-    /// how many connections those were.
+    /// Revokes tokens of `uid` and closes the connections that came with them. It may wait for the disk.
     ///
     /// # Errors
     /// [`TooManyRevocations`]; nothing was revoked or closed then.
-    pub(crate) fn revoke(&self, uid: &Uid, what: Revoke<'_>) -> Result<(u64, usize), TooManyRevocations> {
+    pub(crate) fn revoke(&self, uid: &Uid, what: Revoke<'_>) -> Result<Ended, TooManyRevocations> {
         let (lifetime, limit) = {
             let policy = self.policy.load();
             (policy.max_lifetime, policy.limits.revocations)
         };
-        let before = self.revocations.revoke(uid, what, unix_seconds(SystemTime::now()), lifetime, limit)?;
+        let now = unix_seconds(SystemTime::now());
+        let revocation = self.revocations.revoke(uid, what, now, lifetime, limit)?;
         // In this order: who became reachable before is found here, who does later looks into the table.
         let mut connections = self.hub.connections_of(uid.as_str());
         connections.retain(|connection| {
@@ -167,7 +167,9 @@ impl Context {
         for connection in &connections {
             connection.close(CloseCode::BAD_TOKEN, REVOKED);
         }
-        Ok((before, connections.len()))
+        // The disk may take a while, and other requests should not wait for it.
+        let durable = tokio::task::block_in_place(|| self.revocations.keep(&revocation, now));
+        Ok(Ended { before: self.revocations.issue_from(uid), closed: connections.len(), durable })
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -181,6 +183,17 @@ impl Context {
 
 /// The reason with which revoked tokens are refused and their connections closed.
 pub(crate) const REVOKED: &str = "revoked";
+
+/// What a revocation did.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    /// Tokens of the uid issued before this are revoked, in seconds since the Unix epoch; 0 for none.
+    pub(crate) before: u64,
+    /// Connections that were closed.
+    pub(crate) closed: usize,
+    /// Whether it outlives the process.
+    pub(crate) durable: bool,
+}
 
 /// Whom a credential names.
 #[derive(Debug)]

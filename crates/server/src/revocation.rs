@@ -5,16 +5,22 @@
 //! other. While nothing is revoked a verdict costs one atomic read.
 //!
 //! What is revoked stays so until every token it is about has ended by itself (`tokens.max_lifetime`), and longer while
-//! there is room. A full table refuses; it never forgets.
+//! there is room. A full table refuses; it never forgets. With a [`Journal`] it also outlives the process.
+
+mod journal;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use doorbell_protocol::Uid;
 use parking_lot::RwLock;
+use sha2::{Digest as _, Sha256};
 
+use self::journal::Journal;
 use crate::identity::NOT_BEFORE_LEEWAY_SECONDS;
 
 /// See the module's header.
@@ -23,7 +29,8 @@ pub(crate) struct Revocations {
     /// Entries: uids with a `before`, and single tokens.
     count: AtomicUsize,
     by_uid: RwLock<HashMap<Uid, Revoked>>,
-    hasher: RandomState,
+    /// Where they outlive the process; unset where they do not.
+    journal: OnceLock<Journal>,
 }
 
 /// What of one uid is revoked. Times are in seconds since the Unix epoch.
@@ -42,7 +49,7 @@ struct Revoked {
 pub(crate) struct Proof {
     /// When it was issued, in seconds since the Unix epoch; 0 when it does not say, which is before everything.
     issued: u32,
-    /// A keyed hash of the token's `jti`; 0 when it has none.
+    /// A hash of the token's `jti`; 0 when it has none.
     token: u32,
 }
 
@@ -55,6 +62,24 @@ impl Proof {
         let [a, b, c, d, e, f, g, h] = bits.to_be_bytes();
         Self { issued: u32::from_be_bytes([a, b, c, d]), token: u32::from_be_bytes([e, f, g, h]) }
     }
+}
+
+/// One revocation, as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Revocation {
+    uid: Uid,
+    scope: Scope,
+    /// When the last token it is about has ended.
+    until: u64,
+}
+
+/// Which of a uid's tokens are revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    /// Those issued before this.
+    Before(u64),
+    /// The one whose `jti` has this hash.
+    Token(u32),
 }
 
 /// What is to be revoked of a uid.
@@ -80,10 +105,32 @@ pub(crate) struct TooManyRevocations {
 }
 
 impl Revocations {
+    /// Keeps revocations from now on in a file at `path`, and takes over those that are in it.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub(crate) fn keep_in(&self, path: PathBuf, now: u64) -> io::Result<()> {
+        let (journal, kept) = Journal::open(path, now)?;
+        let mut by_uid = self.by_uid.write();
+        for Revocation { uid, scope, until } in kept {
+            by_uid.entry(uid).or_default().add(scope, until);
+        }
+        self.count.store(by_uid.values().map(Revoked::count).sum(), Ordering::Release);
+        // Asked once, when a server starts.
+        let _ = self.journal.set(journal);
+        Ok(())
+    }
+
+    /// Makes a revocation outlive the process; whether it does. It waits for the disk.
+    pub(crate) fn keep(&self, revocation: &Revocation, now: u64) -> bool {
+        let Some(journal) = self.journal.get() else { return false };
+        journal.append(revocation, now).map_err(|error| tracing::error!(%error, "a revocation is lost when the server stops: failed to keep it")).is_ok()
+    }
+
     /// What to keep of a token issued at `issued` and called `id`, as far as it says.
     pub(crate) fn proof(&self, issued: Option<u64>, id: Option<&str>) -> Proof {
         let issued = issued.map_or(0, |issued| u32::try_from(issued).unwrap_or(u32::MAX));
-        Proof { issued, token: id.map_or(0, |id| self.token(id)) }
+        Proof { issued, token: id.map_or(0, hash_of) }
     }
 
     /// The word of somebody trusted that a connection is `uid`'s, given at `now`, in seconds since the Unix epoch. It
@@ -92,8 +139,8 @@ impl Revocations {
         self.proof(Some(now.max(self.issue_from(uid))), None)
     }
 
-    /// Revokes from `now` (seconds since the Unix epoch) on; the moment before which the uid's tokens are now revoked, 0
-    /// for none. `lifetime` is how long tokens live at most, `limit` how many revocations there may be.
+    /// Revokes from `now` (seconds since the Unix epoch) on. `lifetime` is how long tokens live at most, `limit` how many
+    /// revocations there may be. What it returns is for [`Revocations::keep`].
     ///
     /// # Errors
     /// [`TooManyRevocations`]; nothing is revoked then.
@@ -104,13 +151,19 @@ impl Revocations {
         now: u64,
         lifetime: Duration,
         limit: usize,
-    ) -> Result<u64, TooManyRevocations> {
+    ) -> Result<Revocation, TooManyRevocations> {
         let until = now.saturating_add(lifetime.as_secs()).saturating_add(1);
         let mut by_uid = self.by_uid.write();
-        let is_new = by_uid.get(uid).is_none_or(|revoked| match what {
-            Revoke::Now | Revoke::Before(_) => revoked.before == 0,
-            Revoke::Token(id) => !revoked.tokens.iter().any(|(token, _)| *token == self.token(id)),
-        });
+        let before = by_uid.get(uid).map_or(0, |revoked| revoked.before);
+        let (scope, until) = match what {
+            Revoke::Now => {
+                let again = (before + 1).min(now + NOT_BEFORE_LEEWAY_SECONDS);
+                (Scope::Before(before.max(again).max(now + 1)), until + NOT_BEFORE_LEEWAY_SECONDS)
+            }
+            Revoke::Before(moment) => (Scope::Before(before.max(moment)), until),
+            Revoke::Token(id) => (Scope::Token(hash_of(id)), until),
+        };
+        let is_new = by_uid.get(uid).is_none_or(|revoked| !revoked.has(scope));
         if is_new && self.count.load(Ordering::Acquire) >= limit {
             by_uid.retain(|_, revoked| revoked.keep(now));
             self.count.store(by_uid.values().map(Revoked::count).sum(), Ordering::Release);
@@ -118,26 +171,9 @@ impl Revocations {
                 return Err(TooManyRevocations { limit });
             }
         }
-        let revoked = by_uid.entry(uid.clone()).or_default();
-        match what {
-            Revoke::Now => {
-                let again = (revoked.before + 1).min(now + NOT_BEFORE_LEEWAY_SECONDS);
-                revoked.before = revoked.before.max(again).max(now + 1);
-                revoked.before_until = until + NOT_BEFORE_LEEWAY_SECONDS;
-            }
-            Revoke::Before(before) => {
-                revoked.before = revoked.before.max(before);
-                revoked.before_until = revoked.before_until.max(until);
-            }
-            Revoke::Token(id) => {
-                let token = self.token(id);
-                revoked.tokens.retain(|(other, _)| *other != token);
-                revoked.tokens.push((token, until));
-            }
-        }
-        let before = revoked.before;
+        by_uid.entry(uid.clone()).or_default().add(scope, until);
         self.count.fetch_add(usize::from(is_new), Ordering::AcqRel);
-        Ok(before)
+        Ok(Revocation { uid: uid.clone(), scope, until })
     }
 
     /// Whether what `proof` was kept of works no more for `uid`.
@@ -163,14 +199,37 @@ impl Revocations {
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
+}
 
-    fn token(&self, id: &str) -> u32 {
-        // 0 is for none. Two tokens of one uid share a number once in four thousand million.
-        u32::try_from(self.hasher.hash_one(id) >> 32).unwrap_or(1).max(1)
-    }
+/// The same in every process, because a [`Journal`] keeps it. Two tokens of one uid share it once in four thousand
+/// million, and nobody gains by names that do: it is one's own tokens that end.
+fn hash_of(id: &str) -> u32 {
+    let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(id));
+    // 0 is for none.
+    u32::from_be_bytes([a, b, c, d]).max(1)
 }
 
 impl Revoked {
+    fn has(&self, scope: Scope) -> bool {
+        match scope {
+            Scope::Before(_) => self.before > 0,
+            Scope::Token(token) => self.tokens.iter().any(|(other, _)| *other == token),
+        }
+    }
+
+    fn add(&mut self, scope: Scope, until: u64) {
+        match scope {
+            Scope::Before(before) => {
+                self.before = self.before.max(before);
+                self.before_until = self.before_until.max(until);
+            }
+            Scope::Token(token) => {
+                self.tokens.retain(|(other, _)| *other != token);
+                self.tokens.push((token, until));
+            }
+        }
+    }
+
     fn count(&self) -> usize {
         self.tokens.len() + usize::from(self.before > 0)
     }
@@ -193,6 +252,13 @@ mod tests {
 
     fn uid(text: &str) -> Uid {
         Uid::new(text).expect("a uid")
+    }
+
+    fn before(revoked: Result<Revocation, TooManyRevocations>) -> u64 {
+        match revoked.expect("room").scope {
+            Scope::Before(before) => before,
+            Scope::Token(_) => 0,
+        }
     }
 
     #[test]
@@ -235,13 +301,11 @@ mod tests {
         let full = Err(TooManyRevocations { limit: 2 });
         assert_eq!(revocations.revoke(&uid("c"), Revoke::Before(1), 3_000, DAY, 2), full);
         assert_eq!(revocations.issue_from(&uid("c")), 0);
-        assert_eq!(
-            revocations.revoke(&uid("a"), Revoke::Before(2), 3_000, DAY, 2),
-            Ok(2),
-            "it is there already"
-        );
+        let again = revocations.revoke(&uid("a"), Revoke::Before(2), 3_000, DAY, 2);
+        assert_eq!(before(again), 2, "it is there already");
         let over = 2_000 + DAY.as_secs() + 1;
-        assert_eq!(revocations.revoke(&uid("c"), Revoke::Before(1), over, DAY, 2), Ok(1), "b's has ended");
+        let later = revocations.revoke(&uid("c"), Revoke::Before(1), over, DAY, 2);
+        assert_eq!(before(later), 1, "b's has ended");
         assert_eq!(revocations.count(), 2);
         assert_eq!(revocations.issue_from(&uid("a")), 2);
     }
@@ -252,11 +316,11 @@ mod tests {
         for times in 1..=4 {
             let issued = revocations.vouch(&uid("u"), 100);
             assert!(!revocations.is_revoked(&uid("u"), issued));
-            let before = revocations.revoke(&uid("u"), Revoke::Now, 100, DAY, 10);
-            assert_eq!(before, Ok(100 + times));
+            let again = revocations.revoke(&uid("u"), Revoke::Now, 100, DAY, 10);
+            assert_eq!(before(again), 100 + times);
             assert!(revocations.is_revoked(&uid("u"), issued));
         }
-        assert_eq!(revocations.revoke(&uid("u"), Revoke::Now, 200, DAY, 10), Ok(201));
+        assert_eq!(before(revocations.revoke(&uid("u"), Revoke::Now, 200, DAY, 10)), 201);
     }
 
     #[test]

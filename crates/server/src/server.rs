@@ -3,13 +3,13 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+use crate::context::{Context, unix_seconds};
 use crate::descriptors::Budget;
 use crate::http::DemoAddresses;
 use crate::http::{Public, Tasks, api_router, serve_api, serve_public};
@@ -47,6 +47,14 @@ pub enum StartError {
     /// The token key cannot be used.
     #[error("use tokens.key")]
     TokenKey(#[from] TokenKeyError),
+    /// The file of revocations cannot be used.
+    #[error("keep revocations in {path}")]
+    Revocations {
+        /// Where they are kept.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Webhooks cannot be sent as the settings say.
     #[error("set up webhooks")]
     Webhooks(#[from] WebhooksError),
@@ -121,6 +129,10 @@ impl Server {
         refuse_unsafe(&settings)?;
         settings.login.rules.check()?;
         let context = Arc::new(Context::new(Policy::new(&settings)?));
+        if let Some(path) = &settings.tokens.revocations_path {
+            let kept = context.revocations.keep_in(path.clone(), unix_seconds(SystemTime::now()));
+            kept.map_err(|source| StartError::Revocations { path: path.clone(), source })?;
+        }
         let public = listen("public", settings.public.listen)?;
         let text = listen("text", settings.text.listen)?;
         let api = listen("api", settings.api.listen)?;

@@ -157,6 +157,8 @@ pub struct Tokens {
     pub audience: Option<String>,
     /// How long after its `iat` a token works at most, whatever its `exp` says: so long must a revocation be remembered.
     pub max_lifetime: Duration,
+    /// The file that keeps revocations beyond a restart, in a directory that exists; without it they end with the process.
+    pub revocations_path: Option<PathBuf>,
 }
 
 impl Default for Tokens {
@@ -167,6 +169,7 @@ impl Default for Tokens {
             issuer: None,
             audience: None,
             max_lifetime: Duration::from_secs(30 * 24 * 3_600),
+            revocations_path: None,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::api::{Answer, App, read, read_optional, valid_uid};
 use super::fields::{Ttl, UidField};
 use super::problem::{Members, Problem};
 use super::push::random_name;
-use crate::context::unix_seconds;
+use crate::context::{Ended, unix_seconds};
 use crate::identity::MintError;
 use crate::policy::Identity;
 use crate::revocation::Revoke;
@@ -81,6 +81,8 @@ pub(super) struct RevokedTokens {
     before: Option<u64>,
     /// How many connections were closed.
     closed: usize,
+    /// Whether it holds beyond a restart of the server. If not, revoke again after one.
+    durable: bool,
 }
 
 /// Ends tokens before their time, and the connections that came with them
@@ -96,7 +98,8 @@ pub(super) async fn revoke(
 ) -> Answer<Json<RevokedTokens>> {
     let uid = valid_uid(&uid)?;
     let request: RevokeRequest = read_optional(&context, body).await?;
-    let what = match (request.before, &request.token_id) {
+    let RevokeRequest { before, token_id } = request;
+    let what = match (before, token_id.as_deref()) {
         (None, None) => Revoke::Now,
         (Some(before), None) if before <= unix_seconds(SystemTime::now()) => Revoke::Before(before),
         (Some(_), None) => {
@@ -115,10 +118,11 @@ pub(super) async fn revoke(
     if matches!(context.policy.load().identity, Identity::Open) {
         return Err(open_identity());
     }
-    let (before, closed) = context
+    let Ended { before, closed, durable } = context
         .revoke(&uid, what)
         .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "revocations", error.to_string()))?;
-    Ok(Json(RevokedTokens { uid: uid.to_string(), before: (before > 0).then_some(before), closed }))
+    let before = (before > 0).then_some(before);
+    Ok(Json(RevokedTokens { uid: uid.to_string(), before, closed, durable }))
 }
 
 fn open_identity() -> Problem {

@@ -191,7 +191,7 @@ pub(super) fn end_session(context: &Context, attempt: &Attempt) -> usize {
         policy::Identity::Token(_) => Revoke::Token(&id),
     };
     match context.revoke(&uid, what) {
-        Ok((_, closed)) => closed,
+        Ok(ended) => ended.closed,
         Err(error) => {
             tracing::error!(login = %attempt.id, %error, "failed to end what came of a login");
             0
