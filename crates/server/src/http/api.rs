@@ -177,7 +177,7 @@ async fn user(State(context): State<App>, Path(uid): Path<String>) -> Answer<Jso
 }
 
 /// Closes the connections of a uid with 3501
-#[utoipa::path(delete, path = "/v1/users/{uid}/connections", tag = "users", params(("uid" = String, Path)),
+#[utoipa::path(delete, path = "/v1/users/{uid}/connections", tag = "users", params(("uid" = String, Path, min_length = 1, max_length = 128)),
     responses((status = 200, description = "how many were closed", body = Kicked)))]
 async fn kick(State(context): State<App>, Path(uid): Path<String>) -> Answer<Json<Kicked>> {
     let uid = valid_uid(&uid)?;
@@ -197,7 +197,7 @@ struct Membership {
 
 /// Makes a uid a member of a group
 #[utoipa::path(put, path = "/v1/groups/{group}/members/{uid}", tag = "groups",
-    params(("group" = String, Path), ("uid" = String, Path)),
+    params(("group" = String, Path, min_length = 1, max_length = 128), ("uid" = String, Path, min_length = 1, max_length = 128)),
     responses((status = 200, description = "it is a member", body = Membership)))]
 async fn join(
     State(context): State<App>,
@@ -211,7 +211,7 @@ async fn join(
 
 /// Ends a membership
 #[utoipa::path(delete, path = "/v1/groups/{group}/members/{uid}", tag = "groups",
-    params(("group" = String, Path), ("uid" = String, Path)),
+    params(("group" = String, Path), ("uid" = String, Path, min_length = 1, max_length = 128)),
     responses((status = 200, description = "it is no member", body = Membership)))]
 async fn leave(
     State(context): State<App>,
@@ -289,13 +289,16 @@ pub(super) async fn read<T: serde::de::DeserializeOwned>(context: &App, body: Bo
     parse_object(&collect(context, body).await?)
 }
 
-/// [`read`], with the default for an empty body.
+/// [`read`], with the default for an empty body and for `null`.
 pub(super) async fn read_optional<T>(context: &App, body: Body) -> Answer<T>
 where
     T: serde::de::DeserializeOwned + Default,
 {
-    use axum::body::HttpBody as _;
-    if body.is_end_stream() { Ok(T::default()) } else { read(context, body).await }
+    let text = collect(context, body).await?;
+    match text.trim_ascii() {
+        b"" | b"null" => Ok(T::default()),
+        _ => parse_object(&text),
+    }
 }
 
 pub(super) fn valid_uid(uid: &str) -> Answer<Uid> {

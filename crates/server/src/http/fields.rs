@@ -5,8 +5,8 @@ use std::time::Duration;
 use doorbell_protocol::Uid;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::openapi::schema::SchemaType;
-use utoipa::openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, SchemaType};
+use utoipa::openapi::{KnownFormat, ObjectBuilder, OneOfBuilder, RefOr, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::api::Answer;
@@ -104,6 +104,55 @@ impl PartialSchema for Ttl {
 pub(super) fn any_json() -> Schema {
     let about = "What the page gets: any JSON value. A plain connection gets a string as itself.";
     ObjectBuilder::new().schema_type(SchemaType::AnyValue).description(Some(about)).into()
+}
+
+/// An IP address of either kind, or `null` for none.
+pub(super) fn any_ip() -> Schema {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let of = |format| text().format(Some(SchemaFormat::KnownFormat(format)));
+    let none = ObjectBuilder::new().schema_type(Type::Null);
+    AnyOfBuilder::new().item(of(KnownFormat::Ipv4)).item(of(KnownFormat::Ipv6)).item(none).into()
+}
+
+/// An object of which exactly one of two fields is required, though its type has both as an `Option`.
+pub(super) fn either(object: RefOr<Schema>, fields: [&str; 2]) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(object)) = object else { return object };
+    let with = |field: &str, without: &str| {
+        let mut one = object.clone();
+        one.properties.remove(without);
+        one.properties.entry(field.to_owned()).and_modify(|schema| *schema = not_null(schema.clone()));
+        one.required.push(field.to_owned());
+        one
+    };
+    let [first, second] = fields;
+    OneOfBuilder::new().item(with(first, second)).item(with(second, first)).into()
+}
+
+/// What an `Option` is described as, without the `null`.
+fn not_null(schema: RefOr<Schema>) -> RefOr<Schema> {
+    let only = |kind: &SchemaType| match kind {
+        SchemaType::Array(types) => types
+            .iter()
+            .find(|kind| **kind != Type::Null)
+            .map_or_else(|| SchemaType::Array(types.clone()), |kind| SchemaType::Type(kind.clone())),
+        kind => kind.clone(),
+    };
+    match schema {
+        RefOr::T(Schema::Object(mut object)) => {
+            object.schema_type = only(&object.schema_type);
+            RefOr::T(Schema::Object(object))
+        }
+        RefOr::T(Schema::Array(mut array)) => {
+            array.schema_type = only(&array.schema_type);
+            RefOr::T(Schema::Array(array))
+        }
+        RefOr::T(Schema::OneOf(one_of)) => {
+            let is_null = |item: &RefOr<Schema>| matches!(item, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null));
+            let given = one_of.items.iter().find(|item| !is_null(item)).cloned();
+            given.unwrap_or(RefOr::T(Schema::OneOf(one_of)))
+        }
+        other => other,
+    }
 }
 
 /// Tells `null`, which is data, from no data at all.

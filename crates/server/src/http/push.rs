@@ -18,9 +18,11 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
+use utoipa::openapi::ObjectBuilder;
+use utoipa::openapi::schema::{AnyOfBuilder, SchemaType};
 
 use super::api::{Answer, App, aside, collect, read};
-use super::fields::{Ttl, UidField, any_json, present};
+use super::fields::{Ttl, UidField, any_json, either, present};
 use super::problem::{Members, Problem, parse, parse_object};
 
 /// Uids one push may name.
@@ -80,6 +82,7 @@ pub(super) struct PushRequest {
     id: Option<String>,
     wait: Option<Wait>,
     /// How long `"wait": "acked"` waits, at most 60,000; 5,000 without it.
+    #[schema(maximum = 18_446_744_073_709_551_615_u64)]
     timeout_ms: Option<u64>,
 }
 
@@ -171,7 +174,8 @@ impl Pushes {
 impl utoipa::ToSchema for Pushes {
     fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
         use utoipa::PartialSchema as _;
-        schemas.push((<PushRequest as utoipa::ToSchema>::name().into(), PushRequest::schema()));
+        let request = either(PushRequest::schema(), ["uid", "uids"]);
+        schemas.push((<PushRequest as utoipa::ToSchema>::name().into(), request));
         <PushRequest as utoipa::ToSchema>::schemas(schemas);
     }
 }
@@ -179,7 +183,11 @@ impl utoipa::ToSchema for Pushes {
 impl utoipa::PartialSchema for Pushes {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         let one = utoipa::openapi::Ref::from_schema_name(<PushRequest as utoipa::ToSchema>::name());
-        let several = utoipa::openapi::ArrayBuilder::new().items(one.clone()).max_items(Some(MAX_BATCH));
+        let anything = ObjectBuilder::new()
+            .schema_type(SchemaType::AnyValue)
+            .description(Some("What is no push is answered with a problem in its place."));
+        let each = AnyOfBuilder::new().item(one.clone()).item(anything);
+        let several = utoipa::openapi::ArrayBuilder::new().items(each).max_items(Some(MAX_BATCH));
         utoipa::openapi::OneOfBuilder::new().item(one).item(several).into()
     }
 }

@@ -68,6 +68,7 @@ pub(super) async fn mint(State(context): State<App>, body: Body) -> Answer<Json<
 #[serde(deny_unknown_fields)]
 pub(super) struct RevokeRequest {
     /// Tokens issued before this, in seconds since the Unix epoch; now without it.
+    #[schema(maximum = 18_446_744_073_709_551_615_u64)]
     before: Option<u64>,
     /// Only the token with this `jti`, of 1 to 256 bytes.
     #[schema(min_length = 1, max_length = 256)]
@@ -86,7 +87,7 @@ pub(super) struct RevokedTokens {
 }
 
 /// Ends tokens before their time, and the connections that came with them
-#[utoipa::path(post, path = "/v1/users/{uid}/revoke", tag = "users", params(("uid" = String, Path)),
+#[utoipa::path(post, path = "/v1/users/{uid}/revoke", tag = "users", params(("uid" = String, Path, min_length = 1, max_length = 128)),
     request_body = Option<RevokeRequest>,
     responses((status = 200, description = "they no longer work", body = RevokedTokens),
         (status = 409, description = "there are no tokens", body = Members, content_type = "application/problem+json"),

@@ -1,5 +1,6 @@
 //! The calls of the API listener: for a site's own phone app, and for its backend.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use doorbell_login::{
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -20,7 +22,7 @@ use super::scan::PhoneShown;
 use super::token::{end_session, session_of};
 use crate::context::Context;
 use crate::http::api::{Answer, App, read};
-use crate::http::fields::UidField;
+use crate::http::fields::{UidField, any_ip, either};
 use crate::http::problem::{Members, Problem};
 use crate::login::{Service, error_of, seconds};
 
@@ -63,7 +65,7 @@ struct Person {
     name: Option<String>,
     avatar: Option<String>,
     /// The phone's address, for the comparison of networks.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = any_ip)]
     ip: Option<IpAddr>,
     /// The number that the computer shows.
     number: Option<String>,
@@ -146,6 +148,21 @@ struct RedeemRequest {
     client_id: Option<String>,
 }
 
+/// A [`RedeemRequest`], as it is described.
+struct Redeeming;
+
+impl ToSchema for Redeeming {
+    fn name() -> Cow<'static, str> {
+        RedeemRequest::name()
+    }
+}
+
+impl utoipa::PartialSchema for Redeeming {
+    fn schema() -> RefOr<Schema> {
+        either(<RedeemRequest as utoipa::PartialSchema>::schema(), ["code", "device_code"])
+    }
+}
+
 /// A person as a provider knows them: what an [`Identity`] looks like on the wire.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes another type's fields")]
@@ -181,7 +198,7 @@ struct Redeemed {
 }
 
 /// Gives the result of a login out, once
-#[utoipa::path(post, path = "/v1/redeem", tag = "logins", request_body = RedeemRequest,
+#[utoipa::path(post, path = "/v1/redeem", tag = "logins", request_body = Redeeming,
     responses((status = 200, description = "who logged in", body = Redeemed),
         (status = 404, description = "no such login", body = Members, content_type = "application/problem+json"),
         (status = 409, description = "still under way, or fetched before: then what came of it is ended", body = Members, content_type = "application/problem+json"),
