@@ -34,7 +34,8 @@ export const STATES = [
 export async function tour(owner, { onComputer = {}, onPhone = {} }, visit) {
   // One network is where the computer is, another where the second phone says it is.
   const config = (login) => `[public]\ntrusted_proxies = ["127.0.0.1"]\n[login]\n${login}\n${clients}${OWN_APP}`;
-  const server = await startServer({ command: 'demo', config: config('created_ttl = "60s"'), owner });
+  // A code that is renewed while its page is looked at would be another one than the phone opens.
+  const server = await startServer({ command: 'demo', config: config('created_ttl = "10m"\nrotate = "10m"'), owner });
   const address = `http://${server.public.address}/`;
   const { page, context } = await computer(owner, address, onComputer);
   await context.setExtraHTTPHeaders({ 'X-Forwarded-For': '198.51.100.23' });
