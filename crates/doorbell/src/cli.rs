@@ -28,7 +28,7 @@ Configuration: a TOML file, overridden by DOORBELL_<SECTION>_<KEY> in the enviro
 `doorbell check-config --print-default` prints every key with its default.
 
 Exit codes: 0 clean, 1 run-time failure, 64 usage or configuration error. push: 0 delivered, 1 nobody heard it, \
-2 could not ask. SIGTERM drains and stops; SIGHUP reloads keys, limits and origins.";
+2 could not ask. SIGTERM drains and stops; SIGHUP reloads keys, certificate, limits and origins.";
 
 /// Rings a browser: pushes from your backend to exactly the page that waits.
 #[derive(Debug, Parser)]

@@ -15,7 +15,7 @@ use crate::acks::Acks;
 use crate::admission::Addresses;
 use crate::health::Health;
 use crate::http::Remembered;
-use crate::io::{Connection, ConnectionId, Directory};
+use crate::io::{Connection, ConnectionId, Directory, Tls};
 use crate::log_name::LogNames;
 use crate::login::Service;
 use crate::metrics::Metrics;
@@ -213,6 +213,8 @@ pub(crate) fn unix_seconds(now: SystemTime) -> u64 {
 #[derive(Debug)]
 pub(crate) struct HttpConnection {
     pub(crate) socket: TcpStream,
+    /// Its session, where it speaks TLS.
+    pub(crate) tls: Option<Box<Tls>>,
     /// Who speaks, by a PROXY header where a trusted proxy sent one.
     pub(crate) peer: IpAddr,
     /// What was read of it already: a complete request head and what came with it.

@@ -3,7 +3,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`Server`], [`EchoServer`] | how a server starts, reloads and stops |
-//! | [`settings`] | what it is told, [`identity`] whom it believes |
+//! | [`settings`] | what it is told, [`identity`] whom it believes, [`tls`] what it shows browsers |
 //! | `io` | the event loops: WebSockets and the text port; the life of a connection is `io/life.rs` |
 //! | `http` | the API, and what the public listener serves besides WebSockets |
 //! | `policy`, `upgrade`, `origin`, `client_address`, `admission` | the rules both apply |
@@ -32,6 +32,7 @@ mod revocation;
 mod server;
 pub mod settings;
 mod tickets;
+pub mod tls;
 mod upgrade;
 pub mod webhooks;
 

@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use rustls::HandshakeKind;
 
 pub(crate) use self::webhooks::WebhookMetrics;
 
@@ -115,6 +116,11 @@ struct Call {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByHandshake {
+    handshake: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Recovery {
     recovered: &'static str,
 }
@@ -151,6 +157,7 @@ pub(crate) struct Metrics {
     plain: Registry,
     calls: Family<Call, Histogram, fn() -> Histogram>,
     recoveries: Family<Recovery, Counter>,
+    handshakes: Family<ByHandshake, Counter>,
     /// Acknowledgements that said something new.
     pub(crate) acks: Counter,
 }
@@ -245,6 +252,12 @@ impl Default for Metrics {
             "Pages that came back, by whether they missed nothing",
             recoveries.clone(),
         );
+        let handshakes = Family::default();
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes done: full, or resumed by a ticket, which costs a fraction",
+            handshakes.clone(),
+        );
         let acks = Counter::default();
         registry.register("acks", "Acknowledgements of something new", acks.clone());
         let mut plain = Registry::default();
@@ -278,6 +291,7 @@ impl Default for Metrics {
             plain,
             calls,
             recoveries,
+            handshakes,
             acks,
         }
     }
@@ -321,6 +335,11 @@ impl Metrics {
     pub(crate) fn recovery(&self, recovered: bool) {
         let recovered = if recovered { "true" } else { "false" };
         self.recoveries.get_or_create(&Recovery { recovered }).inc();
+    }
+
+    pub(crate) fn handshake(&self, kind: HandshakeKind) {
+        let handshake = if kind == HandshakeKind::Resumed { "resumed" } else { "full" };
+        self.handshakes.get_or_create(&ByHandshake { handshake }).inc();
     }
 
     pub(crate) fn api_call(&self, method: &http::Method, path: &str, took: Duration) {

@@ -11,20 +11,24 @@ pub(crate) struct OriginPolicy {
     any: bool,
     /// With open identity: `null` (a page opened from a file) and loopback origins, for development.
     development: bool,
+    /// The listener speaks TLS, so that a page of its own host came by https: whoever is on the way of one that came
+    /// by http can make it say what they like.
+    tls: bool,
 }
 
 impl OriginPolicy {
-    pub(crate) fn new(origins: &[String], identity: IdentityMode) -> Self {
+    pub(crate) fn new(origins: &[String], identity: IdentityMode, tls: bool) -> Self {
         Self {
             listed: origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect(),
             any: origins.iter().any(|origin| origin == "*"),
             development: identity == IdentityMode::Open,
+            tls,
         }
     }
 
     /// Any origin, as for a conformance suite's echo server.
     pub(crate) const fn any() -> Self {
-        Self { listed: Vec::new(), any: true, development: true }
+        Self { listed: Vec::new(), any: true, development: true, tls: false }
     }
 
     /// Whether a request with this `Origin` for this `Host` is welcome. No origin at all is: it is no browser, or
@@ -43,21 +47,24 @@ impl OriginPolicy {
             return self.development;
         }
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
-        if !matches!(scheme, "http" | "https") {
-            return false;
-        }
-        is_host(scheme, authority, host) || (self.development && is_loopback(authority))
+        is_own_host(scheme, authority, host, self.tls)
+            || (self.development && is_web(scheme) && is_loopback(authority))
     }
 }
 
-/// Whether an origin is that of the very host it speaks to.
-pub(crate) fn is_own(origin: &[u8], host: Option<&[u8]>) -> bool {
+/// Whether an origin is that of the very host it speaks to; `tls` says whether it does so by TLS of this server's.
+pub(crate) fn is_own(origin: &[u8], host: Option<&[u8]>, tls: bool) -> bool {
     let Ok(origin) = std::str::from_utf8(origin) else { return false };
     let origin = origin.to_ascii_lowercase();
-    origin
-        .split_once("://")
-        .filter(|(scheme, _)| matches!(*scheme, "http" | "https"))
-        .is_some_and(|(scheme, authority)| is_host(scheme, authority, host))
+    origin.split_once("://").is_some_and(|(scheme, authority)| is_own_host(scheme, authority, host, tls))
+}
+
+fn is_own_host(scheme: &str, authority: &str, host: Option<&[u8]>, tls: bool) -> bool {
+    is_web(scheme) && (scheme == "https" || !tls) && is_host(scheme, authority, host)
+}
+
+fn is_web(scheme: &str) -> bool {
+    matches!(scheme, "http" | "https")
 }
 
 fn is_host(scheme: &str, authority: &str, host: Option<&[u8]>) -> bool {
@@ -88,7 +95,7 @@ mod tests {
 
     fn allows(listed: &[&str], identity: IdentityMode, origin: &str, host: &str) -> bool {
         let listed: Vec<_> = listed.iter().map(ToString::to_string).collect();
-        OriginPolicy::new(&listed, identity).allows(Some(origin.as_bytes()), Some(host.as_bytes()))
+        OriginPolicy::new(&listed, identity, false).allows(Some(origin.as_bytes()), Some(host.as_bytes()))
     }
 
     #[test]
@@ -124,8 +131,17 @@ mod tests {
     }
 
     #[test]
+    fn under_tls_only_https_is_ones_own() {
+        let own = |origin: &str, tls| is_own(origin.as_bytes(), Some(b"ws.example"), tls);
+        assert!(own("https://ws.example", true) && own("https://ws.example:443", true));
+        assert!(!own("http://ws.example", true) && own("http://ws.example", false));
+        let policy = OriginPolicy::new(&[], IdentityMode::Open, true);
+        assert!(policy.allows(Some(b"http://localhost:3000"), Some(b"localhost")), "for development");
+    }
+
+    #[test]
     fn no_origin_is_welcome_and_bytes_that_are_no_text_are_not() {
-        let policy = OriginPolicy::new(&[], IdentityMode::Token);
+        let policy = OriginPolicy::new(&[], IdentityMode::Token, false);
         assert!(policy.allows(None, None));
         assert!(!policy.allows(Some(b"\xff"), Some(b"\xff")));
     }

@@ -1,8 +1,10 @@
 //! What a running server goes by, exchangeable as a whole while it runs (SIGHUP).
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use doorbell_hub::Retention;
+use rustls::ServerConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
@@ -18,6 +20,8 @@ pub(crate) struct Policy {
     pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
     /// The address browsers know the public listener by, without a slash at its end.
     pub(crate) url: Option<String>,
+    /// What new TLS sessions go by; without it the public listener speaks plainly.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
     /// Whether WebSockets may use permessage-deflate.
     pub(crate) compression: bool,
     pub(crate) identity: Identity,
@@ -44,16 +48,17 @@ pub(crate) enum Identity {
 }
 
 impl Policy {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, TokenKeyError> {
+    pub(crate) fn new(settings: &Settings, tls: Option<Arc<ServerConfig>>) -> Result<Self, TokenKeyError> {
         let identity = match settings.public.identity {
             IdentityMode::Open => Identity::Open,
             IdentityMode::Token => Identity::Token(Box::new(TokenKeys::new(&settings.tokens)?)),
         };
         Ok(Self {
             limits: settings.limits.clone(),
-            origins: OriginPolicy::new(&settings.public.origins, settings.public.identity),
+            origins: OriginPolicy::new(&settings.public.origins, settings.public.identity, tls.is_some()),
             trusted_proxies: settings.public.trusted_proxies.clone(),
             url: settings.public.url.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
+            tls,
             compression: settings.public.compression,
             identity,
             text_key: settings.text.key.clone(),
@@ -79,6 +84,7 @@ impl Policy {
             origins: OriginPolicy::any(),
             trusted_proxies: Vec::new(),
             url: None,
+            tls: None,
             compression,
             identity: Identity::Open,
             text_key: None,

@@ -20,6 +20,7 @@ use crate::metrics::Listener;
 use crate::places::{Places, PlacesError};
 use crate::policy::Policy;
 use crate::settings::{IdentityMode, Limits, Settings};
+use crate::tls::{Certificate, Tls, TlsError};
 use crate::webhooks::{WebhooksError, note_presence, watch_presence};
 
 /// Connections the system may hold for us before they are accepted; it takes less when its own limit is lower.
@@ -55,6 +56,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The certificate or its key cannot be used.
+    #[error("use public.tls_cert and public.tls_key")]
+    Tls(#[from] TlsError),
     /// Webhooks cannot be sent as the settings say.
     #[error("set up webhooks")]
     Webhooks(#[from] WebhooksError),
@@ -106,6 +110,8 @@ pub struct DrainReport {
 pub struct Server {
     addresses: Addresses,
     settings: Settings,
+    tls: Tls,
+    certificate: Option<Certificate>,
     context: Arc<Context>,
     running: Option<Running>,
 }
@@ -128,7 +134,10 @@ impl Server {
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         refuse_unsafe(&settings)?;
         settings.login.rules.check()?;
-        let context = Arc::new(Context::new(Policy::new(&settings)?));
+        let tls = Tls::new()?;
+        let certificate = Certificate::of(&settings.public)?;
+        let sessions = certificate.as_ref().map(|certificate| tls.configure(certificate));
+        let context = Arc::new(Context::new(Policy::new(&settings, sessions)?));
         if let Some(path) = &settings.tokens.revocations_path {
             let kept = context.revocations.keep_in(path.clone(), unix_seconds(SystemTime::now()));
             kept.map_err(|source| StartError::Revocations { path: path.clone(), source })?;
@@ -169,7 +178,7 @@ impl Server {
         let watcher = runtime.spawn(watch_presence(Arc::clone(&context), watching.clone()));
         drop(guard);
         let running = Running { io, runtime, tasks, presence: (watching, watcher) };
-        Ok(Self { addresses, settings, context, running: Some(running) })
+        Ok(Self { addresses, settings, tls, certificate, context, running: Some(running) })
     }
 
     /// Where it listens: the real ports, also when 0 was asked for.
@@ -178,10 +187,10 @@ impl Server {
         self.addresses
     }
 
-    /// Takes over what can change while running: keys, limits, origins, trusted proxies, identity.
+    /// Takes over what can change while running: keys, certificate, limits, origins, trusted proxies, identity.
     ///
     /// # Errors
-    /// The new token key cannot be used, or the settings would leave a door open where the server listens now, which
+    /// The new token key or certificate cannot be used, or the settings would leave a door open where the server listens now, which
     /// need not be where they say; nothing has changed then.
     pub fn reload(&mut self, settings: Settings) -> Result<ReloadReport, StartError> {
         let mut here = settings.clone();
@@ -190,8 +199,14 @@ impl Server {
         here.api.listen = self.addresses.api;
         refuse_unsafe(&here)?;
         settings.login.rules.check()?;
-        let policy = Arc::new(Policy::new(&settings)?);
-        let report = compare(&self.settings, &settings);
+        let certificate = Certificate::of(&settings.public)?;
+        let sessions = certificate.as_ref().map(|certificate| self.tls.configure(certificate));
+        let policy = Arc::new(Policy::new(&settings, sessions)?);
+        let mut report = compare(&self.settings, &settings);
+        // Files of the same names may hold others.
+        if !same(self.certificate.as_ref(), certificate.as_ref()) {
+            report.applied.push("public.tls_cert".to_owned());
+        }
         if let Some(running) = &self.running {
             let runtime = running.runtime.handle();
             self.context.webhooks.configure(&settings.webhooks, runtime, &self.context.metrics)?;
@@ -205,6 +220,7 @@ impl Server {
             service.adopt(&settings);
         }
         self.settings = settings;
+        self.certificate = certificate;
         Ok(report)
     }
 
@@ -333,11 +349,6 @@ fn refuse_unsafe(settings: &Settings) -> Result<(), StartError> {
             "the demonstration only runs on loopback, unless it was let into the network",
         ));
     }
-    if public.tls_cert.is_some() || public.tls_key.is_some() {
-        return Err(StartError::Unsafe(
-            "this version does not speak TLS itself: put nginx or Caddy in front (docs/deployment.md)",
-        ));
-    }
     Ok(())
 }
 
@@ -364,6 +375,13 @@ fn runtime() -> io::Result<Runtime> {
         .thread_name("http")
         .enable_all()
         .build()
+}
+
+fn same(old: Option<&Certificate>, new: Option<&Certificate>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => old.is_same(new),
+        (old, new) => old.is_none() && new.is_none(),
+    }
 }
 
 /// What differs, and whether it can change while running.

@@ -67,7 +67,7 @@ pub struct Public {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether WebSockets may use permessage-deflate (RFC 7692), if the client offers it.
     pub compression: bool,
-    /// A PEM certificate chain; with `tls_key`, the listener speaks TLS.
+    /// A PEM certificate chain; with `tls_key`, the listener speaks TLS and nothing else.
     pub tls_cert: Option<PathBuf>,
     /// The PEM private key of `tls_cert`.
     pub tls_key: Option<PathBuf>,

@@ -1,5 +1,5 @@
 //! Clients whose connections break all the time, while messages pour in: each gets every message of its uid exactly
-//! once and in order, whatever the transport, and is told of what fell out of the mailbox.
+//! once and in order, whatever the transport, with TLS and without, and is told of what fell out of the mailbox.
 //!
 //! `DOORBELL_TORTURE=full` makes it 1,000 clients and 100,000 messages.
 
@@ -9,13 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use doorbell_server::Server;
 use doorbell_server::settings::Settings;
+use rustls::ClientConfig;
 use serde_json::{Value, json};
-use support::{Backend, Events, PATIENCE, Page, api, eventually, metric, push, request, settings, start};
+use support::tls::{Identity, Link};
+use support::{Backend, Events, PATIENCE, Page, api, eventually, metric, push, request_on, settings, start};
 
 /// A small generator (xorshift64*): the breaks of a run follow from its seed.
 struct Dice(u64);
@@ -48,6 +50,8 @@ const TRANSPORTS: [&str; 3] = ["websocket", "sse", "poll"];
 /// What all clients of a run share.
 #[derive(Default)]
 struct Run {
+    /// How clients speak TLS, if they do.
+    tls: Option<Arc<ClientConfig>>,
     /// How often each transport was cut in each way.
     cuts: [[AtomicUsize; CUTS.len()]; TRANSPORTS.len()],
     /// Rounds of pushes that are done.
@@ -172,7 +176,8 @@ impl<'a> Client<'a> {
     }
 
     /// Ends a connection, one way or another.
-    fn cut(&mut self, mut socket: TcpStream) {
+    fn cut(&mut self, link: Link) {
+        let mut socket = link.into_socket();
         let mut kind = usize::try_from(self.dice.below(CUTS.len() as u64)).expect("small");
         // Few are abandoned, because each holds a place of its uid's.
         if self.abandoned.len() >= 5 {
@@ -209,6 +214,10 @@ impl<'a> Client<'a> {
         }
     }
 
+    fn link(&self) -> Link {
+        Link::connect(self.public, self.run.tls.as_ref())
+    }
+
     /// Goes on until it has had, or was told to miss, everything.
     fn run(&mut self) {
         while !self.is_done() {
@@ -229,12 +238,12 @@ impl<'a> Client<'a> {
     fn first_place(&mut self) {
         match self.transport {
             0 => {
-                let mut page = Page::upgrade(self.public, "Sec-WebSocket-Protocol: doorbell.v1\r\n");
+                let mut page = Page::upgrade_on(self.link(), "Sec-WebSocket-Protocol: doorbell.v1\r\n");
                 page.text(&json!({"type": "hello", "token": self.uid}).to_string());
                 self.welcomed_by(&serde_json::from_str(&page.message()).expect("an envelope"));
             }
             1 => {
-                let (_, _, welcome) = Events::open(self.public, &self.uid, "");
+                let (_, _, welcome) = Events::open_on(self.link(), &self.uid, "");
                 self.welcomed_by(&welcome);
             }
             _ => self.by_poll(),
@@ -242,7 +251,7 @@ impl<'a> Client<'a> {
     }
 
     fn by_websocket(&mut self) {
-        let mut page = Page::upgrade(self.public, "Sec-WebSocket-Protocol: doorbell.v1\r\n");
+        let mut page = Page::upgrade_on(self.link(), "Sec-WebSocket-Protocol: doorbell.v1\r\n");
         let mut hello = json!({"type": "hello", "token": self.uid});
         if let Some((epoch, seq)) = &self.place {
             hello["resume"] = json!({"epoch": epoch, "seq": seq});
@@ -264,7 +273,7 @@ impl<'a> Client<'a> {
 
     fn by_events(&mut self) {
         let resume = self.place.as_ref().map(|(epoch, seq)| format!("Last-Event-ID: {epoch}:{seq}\r\n"));
-        let (mut events, _, welcome) = Events::open(self.public, &self.uid, &resume.unwrap_or_default());
+        let (mut events, _, welcome) = Events::open_on(self.link(), &self.uid, &resume.unwrap_or_default());
         self.welcomed_by(&welcome);
         for _ in 0..self.until_break() {
             if self.is_done() {
@@ -286,13 +295,14 @@ impl<'a> Client<'a> {
         let authorization = format!("Authorization: Bearer {}\r\n", self.uid);
         if self.place.is_some() && self.dice.below(3) == 0 {
             // Asks and does not take the answer.
-            let mut socket = support::connect(self.public);
+            let mut link = self.link();
             let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{authorization}\r\n");
-            socket.write_all(ask.as_bytes()).expect("the server reads");
-            self.cut(socket);
+            link.write_all(ask.as_bytes()).expect("the server reads");
+            self.cut(link);
             return;
         }
-        let (status, body) = request(self.public, "GET", &path, &authorization, "");
+        let headers = format!("Host: x\r\n{authorization}");
+        let (status, body) = request_on(self.link(), "GET", &path, &headers, "");
         assert_eq!(status, 200, "{body}");
         let answer: Value = serde_json::from_str(&body).expect("JSON");
         let next = answer["next"].as_str().expect("a place");
@@ -348,13 +358,22 @@ fn half_open_connections_are_noticed_on_every_transport() {
 fn broken_connections_lose_and_repeat_nothing() {
     let full = std::env::var("DOORBELL_TORTURE").is_ok_and(|torture| torture == "full");
     let (clients, each) = if full { (1_000, 100) } else { (90, 200) };
-    let mut settings = settings();
+    break_connections(clients, each, settings(), Run::default());
+}
+
+#[test]
+fn broken_connections_lose_and_repeat_nothing_over_tls() {
+    let identity = Identity::new();
+    let run = Run { tls: Some(identity.client()), ..Run::default() };
+    break_connections(90, 200, identity.settings(), run);
+}
+
+fn break_connections(clients: usize, each: usize, mut settings: Settings, run: Run) {
     settings.text.hold = Duration::from_secs(300);
     settings.mailbox.messages = 10_000;
     be_impatient(&mut settings);
     let server = start(settings);
     let addresses = server.addresses();
-    let run = Run::default();
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..clients)
             .map(|number| {

@@ -84,8 +84,13 @@ pub(crate) fn run(args: &DemoArgs, program: &str, environment: &Environment) -> 
     let settings = complete(&config)?;
     let reread = || complete(&load(&sources).map_err(Unread::Wrong)?).map_err(Unread::NoKey);
     running::serve(settings, &reread, |addresses| {
-        print(&introduction(addresses, &demo, config.settings.text.key.is_none(), wechat.as_ref()));
-        if terminal_login::is_attended()
+        let tls = config.settings.public.tls_cert.is_some();
+        let scheme = if tls { "https" } else { "http" };
+        let text_is_open = config.settings.text.key.is_none();
+        print(&introduction(scheme, addresses, &demo, text_is_open, wechat.as_ref()));
+        // The terminal speaks plain HTTP.
+        if !tls
+            && terminal_login::is_attended()
             && let Err(error) = terminal_login::begin(addresses.public, SITE)
         {
             tracing::warn!(%error, "failed to begin the terminal's login");
@@ -156,9 +161,15 @@ fn quoted(word: &str) -> String {
 }
 
 /// The URLs, and three ways to ring the page.
-fn introduction(addresses: &Addresses, demo: &Demo, text_is_open: bool, wechat: Option<&WeChat>) -> String {
+fn introduction(
+    scheme: &str,
+    addresses: &Addresses,
+    demo: &Demo,
+    text_is_open: bool,
+    wechat: Option<&WeChat>,
+) -> String {
     let Addresses { public, text, api } = addresses;
-    let url = format!("http://{public}/");
+    let url = format!("{scheme}://{public}/");
     let mut page = format!("\n  Sign in by a scan:  {url}\n\n");
     page.push_str(if demo.lan {
         "  Open the page on this computer, and scan the code that it shows with a phone in the same network.\n  \
@@ -223,7 +234,7 @@ mod tests {
             key_file: "/data dir/api.key".into(),
             lan: false,
         };
-        let page = introduction(&addresses, &demo, true, None);
+        let page = introduction("http", &addresses, &demo, true, None);
         for part in [
             "http://127.0.0.1:1/",
             "http://127.0.0.1:1/push",
@@ -234,8 +245,8 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}\n{page}");
         }
-        assert!(!introduction(&addresses, &demo, false, None).contains("php"));
-        let everyone = introduction(&addresses, &Demo { lan: true, ..demo }, true, None);
+        assert!(!introduction("http", &addresses, &demo, false, None).contains("php"));
+        let everyone = introduction("http", &addresses, &Demo { lan: true, ..demo }, true, None);
         assert!(everyone.contains("Everyone in the network"), "{everyone}");
     }
 

@@ -3,6 +3,7 @@
 //! SIGTERM and SIGINT drain; a second one stops at once. SIGHUP reloads. The signals are caught before a port opens,
 //! so whoever reads the `listening` line can send one right away.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -36,6 +37,7 @@ pub(crate) fn serve(
     let runtime = runtime()?;
     let mut signals = Signals::catch(&runtime)?;
     warn_of_short_secrets(&settings);
+    warn_of_readable_key(&settings);
     let mut server = Server::start(settings).map_err(not_started)?;
     let addresses = server.addresses();
     let Addresses { public, text, api } = addresses;
@@ -88,9 +90,20 @@ fn warn_of_short_secrets(settings: &Settings) {
     }
 }
 
+/// The key of the certificate is often another program's, such as certbot's, so who may read it is theirs to decide.
+fn warn_of_readable_key(settings: &Settings) {
+    let Some(key) = &settings.public.tls_key else { return };
+    if std::fs::metadata(key).is_ok_and(|file| file.mode() & 0o007 != 0) {
+        tracing::warn!(path = %key.display(), "public.tls_key can be read by everyone on this machine: run chmod o= on it");
+    }
+}
+
 /// What the settings are to blame for is a configuration error, though `check-config` should have found it.
 fn not_started(error: StartError) -> Failure {
-    let ours = matches!(error, StartError::Unsafe(_) | StartError::TokenKey(_) | StartError::Webhooks(_));
+    let ours = matches!(
+        error,
+        StartError::Unsafe(_) | StartError::TokenKey(_) | StartError::Tls(_) | StartError::Webhooks(_)
+    );
     let error = anyhow::Error::new(error).context("cannot start");
     if ours { Failure::Usage(error) } else { Failure::Runtime(error) }
 }

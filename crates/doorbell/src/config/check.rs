@@ -6,6 +6,7 @@ use std::path::Path;
 use doorbell_server::identity::TokenKeys;
 use doorbell_server::places::Places;
 use doorbell_server::settings::{ApiKey, Digest, IdentityMode, TokenAlgorithm};
+use doorbell_server::tls::Certificate;
 use doorbell_server::webhooks;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -41,12 +42,25 @@ pub(crate) fn finish(config: &mut Config, files: Files, errors: &mut Errors) {
         errors.push(&config.place("tokens.algorithm"), message);
     }
     read_secrets(config, files, errors);
+    certificate(config, files, errors);
     logins(config, files, errors);
 }
 
 /// Whether only this machine reaches an address, by the server's own rule.
 pub(crate) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().is_loopback()
+}
+
+/// The certificate and its key, and whether they belong together.
+fn certificate(config: &Config, files: Files, errors: &mut Errors) {
+    let public = &config.settings.public;
+    let half = public.tls_cert.is_some() != public.tls_key.is_some();
+    if half || matches!(files, Files::Read) {
+        let key = if public.tls_cert.is_some() { "public.tls_cert" } else { "public.tls_key" };
+        if let Err(error) = Certificate::of(public) {
+            errors.push(&config.place(key), error.to_string());
+        }
+    }
 }
 
 /// Clients and providers, and what their rules say together.

@@ -7,7 +7,7 @@ use super::api_keys::{ENVIRONMENT_KEY, KeyEntry};
 use super::error::{Errors, Place};
 use super::file::clip;
 use super::nearest::nearest;
-use super::table::{KEYS, LATER};
+use super::table::KEYS;
 use super::value::Value;
 use super::{Config, Secret};
 
@@ -98,11 +98,6 @@ fn is_service_link(name: &str) -> bool {
 }
 
 fn unknown_variable(name: &str) -> String {
-    let section =
-        |later: &&str| name.starts_with(&format!("DOORBELL_{}", later.replace('.', "_").to_uppercase()));
-    if LATER.iter().any(section) {
-        return "not in this version".into();
-    }
     let names: Vec<String> = KEYS.iter().map(super::table::Key::env_name).collect();
     let known = names.iter().map(String::as_str).chain([CONFIG, DATA_DIR, API_KEY, API_KEY_FILE]);
     match nearest(name, known) {

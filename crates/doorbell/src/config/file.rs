@@ -11,7 +11,7 @@ use super::api_keys;
 use super::error::{Errors, Place};
 use super::logins;
 use super::nearest::nearest;
-use super::table::{self, KEYS, LATER};
+use super::table::{self, KEYS};
 use super::value::{Raw, Value};
 
 /// Reads the text of a file called `name` over `config`.
@@ -85,12 +85,6 @@ impl Source<'_> {
 
 /// The message for a key nobody knows; also used for environment variables, by their key's name.
 pub(crate) fn unknown_key(name: &str) -> String {
-    if name.starts_with("public.tls_") && LATER.contains(&name) {
-        return format!("`{name}` is not in this version: put nginx or Caddy in front for TLS");
-    }
-    if LATER.contains(&name) {
-        return format!("`{name}` is not in this version");
-    }
     let known = KEYS.iter().map(|key| key.name).chain(["api.keys", "login.clients"]);
     let leaf = name.rsplit('.').next().unwrap_or(name);
     let elsewhere = || KEYS.iter().map(|key| key.name).find(|known| known.rsplit('.').next() == Some(leaf));
@@ -101,9 +95,6 @@ pub(crate) fn unknown_key(name: &str) -> String {
 }
 
 fn unknown_section(name: &str) -> String {
-    if LATER.contains(&name) {
-        return format!("section `[{name}]` is not in this version");
-    }
     let leaf = |known: &&str| known.rsplit('.').next() == Some(name);
     match (
         nearest(name, table::sections().into_iter().chain(["providers"])),

@@ -16,7 +16,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use doorbell_protocol::Uid;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::request::Parts;
+use http::{Extensions, HeaderName, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -24,6 +25,7 @@ use super::Peer;
 use super::problem::{Problem, read_json};
 use super::public::Public;
 use super::push::{Pushed, push_by_hand};
+use crate::origin::is_own;
 use crate::policy::Identity;
 use crate::settings::Demo;
 
@@ -88,7 +90,7 @@ impl Shown {
     /// Whether the request is from the machine the server runs on: by loopback, or by the very address that the server
     /// listens on, which as a sender nobody else in the network can complete a handshake with.
     fn is_local(&self, extensions: &Extensions) -> bool {
-        extensions.get::<Peer>().is_some_and(|Peer(peer)| {
+        extensions.get::<Peer>().is_some_and(|Peer { address: peer, .. }| {
             let peer = peer.to_canonical();
             peer.is_loopback() || peer == self.own.to_canonical()
         })
@@ -197,20 +199,22 @@ async fn read_from_the_page<T: serde::de::DeserializeOwned>(
     request: Request,
 ) -> Result<T, Problem> {
     let (parts, body): (_, Body) = request.into_parts();
-    if here(public, &parts.extensions).is_none() || !is_from_the_page(&parts.headers) {
+    if here(public, &parts.extensions).is_none() || !is_from_the_page(&parts) {
         let detail = "only the demonstration page itself may push without a key, on the machine that runs it";
         return Err(Problem::new(StatusCode::FORBIDDEN, "origin", detail));
     }
     let limits = public.context.policy.load().limits.clone();
     read_json(body, limits.body_bytes, limits.head_timeout).await
 }
-fn is_from_the_page(headers: &HeaderMap) -> bool {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+
+fn is_from_the_page(parts: &Parts) -> bool {
+    let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let Some(host) = text(header::HOST) else { return false };
     let json = text(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
-    let origin = text(header::ORIGIN).and_then(|origin| origin.split_once("://"));
-    let same_origin = matches!(origin, Some(("http" | "https", there)) if there == host);
+    let tls = parts.extensions.get::<Peer>().is_some_and(|peer| peer.tls);
+    let own =
+        text(header::ORIGIN).is_some_and(|origin| is_own(origin.as_bytes(), Some(host.as_bytes()), tls));
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    json && same_origin && (name == "localhost" || name.parse::<IpAddr>().is_ok())
+    json && own && (name == "localhost" || name.parse::<IpAddr>().is_ok())
 }

@@ -16,13 +16,11 @@ mod phone;
 mod problem;
 mod public;
 mod push;
+mod rewound;
 mod tokens;
 
-use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -30,8 +28,7 @@ use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +38,7 @@ pub(crate) use self::api::router as api_router;
 pub(crate) use self::demo::Addresses as DemoAddresses;
 pub(crate) use self::public::{Public, serve as serve_public};
 pub(crate) use self::push::Remembered;
+use self::rewound::Rewound;
 use crate::context::Context;
 use crate::metrics::Listener;
 
@@ -51,9 +49,13 @@ pub(crate) struct Tasks {
     pub(crate) stop: CancellationToken,
 }
 
-/// Who is at the other end of a request's connection: a proxy, where there is one.
+/// The other end of a request's connection: a proxy, where there is one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// Whether it speaks TLS with this server itself.
+    pub(crate) tls: bool,
+}
 
 /// Serves the API until told to stop, at most `places` connections at once.
 pub(crate) async fn serve_api(
@@ -76,10 +78,11 @@ pub(crate) async fn serve_api(
                     context.metrics.refused(Listener::Api, "capacity");
                     continue;
                 };
-                let socket = Rewound::new(Vec::new(), socket);
+                let socket = Rewound::new(Vec::new(), socket, None);
+                let peer = Peer { address: peer.ip(), tls: false };
                 let (router, context, stop) = (router.clone(), Arc::clone(&context), tasks.stop.clone());
                 tasks.tracker.spawn(async move {
-                    serve(socket, Peer(peer.ip()), router, &context, Listener::Api, stop).await;
+                    serve(socket, peer, router, &context, Listener::Api, stop).await;
                     drop(place);
                 });
             }
@@ -136,71 +139,5 @@ async fn serve(
             return;
         };
         context.metrics.refused(listener, reason);
-    }
-}
-
-/// A socket of which something was read already.
-#[derive(Debug)]
-pub(crate) struct Rewound {
-    read: Vec<u8>,
-    used: usize,
-    socket: TcpStream,
-}
-
-impl Rewound {
-    pub(crate) const fn new(read: Vec<u8>, socket: TcpStream) -> Self {
-        Self { read, used: 0, socket }
-    }
-}
-
-impl AsyncRead for Rewound {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        task: &mut TaskContext<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let rest = this.read.get(this.used..).unwrap_or_default();
-        if rest.is_empty() {
-            return Pin::new(&mut this.socket).poll_read(task, buffer);
-        }
-        let length = rest.len().min(buffer.remaining());
-        buffer.put_slice(&rest[..length]);
-        this.used += length;
-        if this.used == this.read.len() {
-            this.read = Vec::new();
-            this.used = 0;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Rewound {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        task: &mut TaskContext<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(task, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(task)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(task)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        task: &mut TaskContext<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(task, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
     }
 }

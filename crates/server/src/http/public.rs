@@ -3,7 +3,6 @@
 //! Connections come from the event loops with their first request already read, and end with its answer: the next
 //! request may be for a WebSocket or an event stream, and those live on the loops, which read every head first.
 
-use std::io;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use doorbell_hub::Sink as _;
 use http::{HeaderValue, StatusCode};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::problem::{Problem, settle};
 use super::{Peer, Rewound, Tasks, client, demo, login, page, serve as serve_connection};
 use crate::context::{Context, HttpConnection};
+use crate::io::Socket;
 use crate::metrics::Listener;
 use crate::settings::Demo;
 use crate::upgrade::{PATHS, Refused, busy};
@@ -52,11 +53,15 @@ pub(crate) async fn serve(
             connection = connections.recv() => connection,
         };
         let Some(connection) = connection else { return };
-        let HttpConnection { socket, peer, read, counted } = connection;
+        let HttpConnection { socket, tls, peer, read, counted } = connection;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             public.context.metrics.refused(Listener::Public, "http_capacity");
             // What the socket takes at once is what the client hears.
-            let _ = io::Write::write(&mut &socket, &busy("http_capacity").answer());
+            let (socket, answer) = (Socket(&socket), busy("http_capacity").answer());
+            let _ = match &tls {
+                None => socket.write(&answer),
+                Some(tls) => tls.write(&socket, &answer),
+            };
             continue;
         };
         let socket = match TcpStream::from_std(socket) {
@@ -69,8 +74,9 @@ pub(crate) async fn serve(
         let router = router.clone();
         let (context, stop) = (Arc::clone(&public.context), tasks.stop.clone());
         tasks.tracker.spawn(async move {
-            let socket = Rewound::new(read, socket);
-            serve_connection(socket, Peer(peer), router, &context, Listener::Public, stop).await;
+            let peer = Peer { address: peer, tls: tls.is_some() };
+            let socket = Rewound::new(read, socket, tls);
+            serve_connection(socket, peer, router, &context, Listener::Public, stop).await;
             drop((counted, place));
         });
     }
@@ -110,7 +116,11 @@ fn refuse(refused: &Refused) -> Response {
 fn no_upgrade() -> Response {
     let refused = Refused {
         headers: &[("Upgrade", "websocket"), ("Connection", "Upgrade")],
-        ..Refused::new(426, "no_upgrade", "this address is for WebSockets: new WebSocket('ws://…/')")
+        ..Refused::new(
+            426,
+            "no_upgrade",
+            "this address is for WebSockets: new WebSocket('ws://…/'), or 'wss://…/' by TLS",
+        )
     };
     refuse(&refused)
 }

@@ -14,10 +14,11 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::event_loop::{LoopHandle, NewConnection};
 use super::life::{Role, Start};
+use super::tls::NOT_NOW;
 use crate::admission::{TokenBucket, is_in};
 use crate::context::Context;
 use crate::metrics::Listener;
-use crate::upgrade::{busy, too_many_from};
+use crate::upgrade::{Refused, busy, too_many_from};
 
 const WAKE: Token = Token(usize::MAX);
 /// How long it waits when the system has nothing left to accept with.
@@ -137,7 +138,7 @@ impl Acceptor {
                 );
             }
             let answer = match listener {
-                Listener::Public => busy("capacity").answer(),
+                Listener::Public => self.refusal(&busy("capacity")),
                 Listener::Text | Listener::Api => b"fail\n".to_vec(),
             };
             let _ = io::Write::write(&mut &socket, &answer);
@@ -167,7 +168,7 @@ impl Acceptor {
         }
         if !self.bucket.take(policy.limits.accept_rate, Instant::now()) {
             self.context.health.refused("accept_rate");
-            return Err(("accept_rate", busy("accept_rate").answer()));
+            return Err(("accept_rate", self.refusal(&busy("accept_rate"))));
         }
         if is_in(&policy.trusted_proxies, peer) {
             return Ok(false);
@@ -176,8 +177,13 @@ impl Acceptor {
             Ok(true)
         } else {
             let refused = too_many_from(peer);
-            Err((refused.reason, refused.answer()))
+            Err((refused.reason, self.refusal(&refused)))
         }
+    }
+
+    /// What whoever is refused on the public listener hears, in the protocol they are about to speak.
+    fn refusal(&self, refused: &Refused) -> Vec<u8> {
+        if self.context.policy.load().tls.is_some() { NOT_NOW.to_vec() } else { refused.answer() }
     }
 
     /// Whether the last complaint is long enough ago.

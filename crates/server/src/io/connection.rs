@@ -5,8 +5,8 @@
 //! descriptor. The descriptor closes when the last `Arc` goes, so a write can never reach a stranger's socket.
 
 use std::hint::black_box;
-use std::io::{self, Write as _};
-use std::net::{IpAddr, TcpStream};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 
 use super::event_loop::LoopHandle;
 use super::stream::Poll;
+use super::tls::{Arrived, End, Failure, Tls};
 use crate::revocation::Proof;
 
 /// Where a connection lives: its loop (8 bits), which tenant of its place there it is (32, random), and that place (24).
@@ -79,6 +80,8 @@ impl std::fmt::Display for ConnectionId {
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: TcpStream,
+    /// Where the listener speaks TLS and the hello has come.
+    pub(super) tls: Option<Box<Tls>>,
     outbound: Mutex<Outbound>,
     uid: OnceLock<Uid>,
     home: Arc<LoopHandle>,
@@ -152,7 +155,7 @@ impl Dialect {
 }
 
 /// A socket as a [`Sink`]: one system call a write.
-struct Socket<'a>(&'a TcpStream);
+pub(crate) struct Socket<'a>(pub(crate) &'a TcpStream);
 
 impl Sink for Socket<'_> {
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -162,6 +165,38 @@ impl Sink for Socket<'_> {
     fn write_vectored(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
         (&mut &*self.0).write_vectored(parts)
     }
+}
+
+/// What a connection's messages are written to: its socket, or its session and through that its socket.
+struct Wire<'a>(&'a Connection);
+
+impl Sink for Wire<'_> {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let socket = Socket(&self.0.socket);
+        match &self.0.tls {
+            None => socket.write(bytes),
+            Some(tls) => tls.write(&socket, bytes),
+        }
+    }
+
+    fn write_vectored(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let socket = Socket(&self.0.socket);
+        match &self.0.tls {
+            None => socket.write_vectored(parts),
+            Some(tls) => tls.write_vectored(&socket, parts),
+        }
+    }
+}
+
+/// What one read of a connection brought.
+#[derive(Debug)]
+pub(super) struct Received<'b> {
+    /// What it says. Under TLS this may be nothing although something arrived.
+    pub(super) bytes: &'b mut [u8],
+    /// There was as much as was asked for, so there may be more.
+    pub(super) more: bool,
+    /// The other end will send nothing more.
+    pub(super) end: Option<End>,
 }
 
 impl Connection {
@@ -176,6 +211,7 @@ impl Connection {
         let outbound = Mutex::new(Outbound::new());
         Self {
             socket,
+            tls: None,
             outbound,
             uid: OnceLock::new(),
             home,
@@ -202,8 +238,38 @@ impl Connection {
         &self.socket
     }
 
-    pub(super) fn into_socket(self) -> TcpStream {
-        self.socket
+    /// Its socket and its session, for whoever goes on with it.
+    pub(super) fn into_parts(self) -> (TcpStream, Option<Box<Tls>>) {
+        (self.socket, self.tls)
+    }
+
+    /// Reads once into `buffer`; under TLS what that says is in `plain`. Only its loop calls this.
+    pub(super) fn read<'b>(
+        &self,
+        buffer: &'b mut [u8],
+        plain: &'b mut Vec<u8>,
+    ) -> Result<Received<'b>, Failure> {
+        let mut asked = 0;
+        let read = |buffer: &mut [u8]| {
+            asked = buffer.len();
+            (&self.socket).read(buffer)
+        };
+        let Some(tls) = &self.tls else {
+            let length = { read }(buffer).map_err(Failure::Socket)?;
+            let end = (length == 0).then_some(End::Said);
+            return Ok(Received { bytes: &mut buffer[..length], more: length == asked, end });
+        };
+        plain.clear();
+        let Arrived { length, end } = tls.read(read, &Socket(&self.socket), buffer, plain)?;
+        Ok(Received { bytes: plain, more: length == asked, end })
+    }
+
+    /// Has its session take ciphertext that was read before there was a session.
+    pub(super) fn take(&self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<(), Failure> {
+        match &self.tls {
+            Some(tls) => tls.take(&Socket(&self.socket), bytes, plain).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Whether permessage-deflate was negotiated.
@@ -358,14 +424,14 @@ impl Connection {
         &self,
         code: CloseCode,
         reason: &str,
-        finish: impl FnOnce(&mut Outbound, &Socket<'_>, &[u8]) -> Promised,
+        finish: impl FnOnce(&mut Outbound, &Wire<'_>, &[u8]) -> Promised,
     ) {
         let farewell = self.farewell(code, reason, None);
         let mut outbound = self.outbound.lock();
         if outbound.is_finished() {
             return;
         }
-        let promised = finish(&mut outbound, &Socket(&self.socket), &farewell);
+        let promised = finish(&mut outbound, &Wire(self), &farewell);
         drop(outbound);
         self.home.count_closed(self.id, code, reason, &promised);
         self.home.closing(self.id);
@@ -373,7 +439,7 @@ impl Connection {
 
     /// Sends bytes that are no message of the hub's: a handshake, a pong, an answer on the text port.
     pub(super) fn send(&self, bytes: &[u8], bound: Bound) -> Sent {
-        self.outbound.lock().send(&Socket(&self.socket), &Message::new(bytes), Encoding::Plain, bound)
+        self.outbound.lock().send(&Wire(self), &Message::new(bytes), Encoding::Plain, bound)
     }
 
     /// Queues bytes that may leave only with the next [`Connection::flush`].
@@ -383,20 +449,41 @@ impl Connection {
 
     pub(super) fn flush(&self) -> Flushed {
         let mut outbound = self.outbound.lock();
-        if outbound.is_drained() {
-            return Flushed::Drained;
+        if !outbound.is_drained() {
+            let flushed = outbound.flush(&Wire(self));
+            if flushed != Flushed::Drained {
+                return flushed;
+            }
         }
-        outbound.flush(&Socket(&self.socket))
+        // The last record may not have left whole.
+        let last = self.tls.as_ref().map_or(Ok(()), |tls| tls.flush(&Socket(&self.socket)));
+        match last {
+            Ok(()) => Flushed::Drained,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Flushed::Blocked,
+            Err(_) => Flushed::Failed(outbound.abandon()),
+        }
     }
 
     /// Whether the socket has everything.
     pub(super) fn is_drained(&self) -> bool {
-        self.outbound.lock().is_drained()
+        self.outbound.lock().is_drained() && self.tls.as_ref().is_none_or(|tls| tls.is_drained())
+    }
+
+    /// Ends the sending direction of a socket that has everything; under TLS says so first. Whether it is ended: if
+    /// not, it is to be called again when all has been flushed.
+    pub(super) fn shut(&self) -> bool {
+        let said = self.tls.as_ref().map_or(Ok(()), |tls| tls.shut(&Socket(&self.socket)));
+        if said.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            return false;
+        }
+        // An error says that the socket is gone, which the next event will say too.
+        let _ = self.socket.shutdown(Shutdown::Write);
+        true
     }
 
     /// Ends the outgoing side after all that was promised.
     pub(super) fn finish_after_queue(&self, farewell: &[u8]) {
-        self.outbound.lock().finish_after_queue(&Socket(&self.socket), farewell);
+        self.outbound.lock().finish_after_queue(&Wire(self), farewell);
     }
 
     /// Gives up everything, as when the socket is gone.
@@ -421,7 +508,7 @@ impl Outbox for Connection {
             return Sent::Written;
         }
         let encoding = self.encoding(message);
-        let sent = self.outbound.lock().send(&Socket(&self.socket), message, encoding, self.home.bound());
+        let sent = self.outbound.lock().send(&Wire(self), message, encoding, self.home.bound());
         match sent {
             Sent::Written => {
                 self.home.count_written();

@@ -6,7 +6,7 @@
 //! slab looks for those that have come.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Read as _};
+use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::panic::AssertUnwindSafe;
@@ -25,8 +25,9 @@ use slab::Slab;
 use tokio::sync::oneshot;
 
 use super::clock::{Clock, TICK, Tick};
-use super::connection::{Connection, ConnectionId};
+use super::connection::{Connection, ConnectionId, Received};
 use super::life::{Next, Slot, Start, Tools};
+use super::tls::{End, Failure, MAX_RECORD_BYTES};
 use crate::context::{Context, Counted, HttpConnection};
 use crate::metrics::Listener;
 use crate::policy::Policy;
@@ -34,6 +35,7 @@ use crate::policy::Policy;
 const WAKE: Token = Token(usize::MAX);
 /// One read; larger than most pushes and most of what waits on a busy text port.
 const READ_BYTES: usize = 64 * 1024;
+const _: () = assert!(READ_BYTES > MAX_RECORD_BYTES, "a record's rest has to fit behind its beginning");
 /// Slots looked at in one sweep. Below this every deadline is met within a tick, above it within eight.
 const SWEEP_SLOTS: usize = 8_192;
 
@@ -191,6 +193,8 @@ pub(super) struct EventLoop {
     named: u64,
     slots: Slab<Slot>,
     read_buffer: Box<[u8]>,
+    /// What was read under TLS, decrypted; without memory until something was.
+    plain: Vec<u8>,
     tools: Tools,
     /// Slots with more to read than one turn allows.
     again: Vec<usize>,
@@ -233,6 +237,7 @@ impl EventLoop {
             named: 0,
             slots: Slab::new(),
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            plain: Vec::new(),
             tools: Tools::new(context, clock),
             again: Vec::new(),
             due: Vec::new(),
@@ -424,22 +429,35 @@ impl EventLoop {
         if slot.is_paused() {
             return;
         }
-        match slot.connection.socket().read(&mut self.read_buffer) {
-            Ok(0) => {
-                let next = slot.ended();
-                self.apply(token, next);
-            }
-            Ok(length) => {
-                let (bytes, tools) = (&mut self.read_buffer[..length], &mut self.tools);
-                let next = contain(|| slot.receive(bytes, tools));
-                self.apply(token, next);
-                if (length == READ_BYTES || to_the_end) && self.slots.contains(token) {
+        let tools = &mut self.tools;
+        let (buffer, plain) = (&mut self.read_buffer, &mut self.plain);
+        let Some(read) = contain(|| slot.connection.read(buffer, plain)) else { return self.remove(token) };
+        match read {
+            Ok(Received { bytes, more, end }) => {
+                if end.is_none() || !bytes.is_empty() {
+                    let next = contain(|| slot.receive(bytes, tools)).unwrap_or(Next::Gone);
+                    self.apply(token, next);
+                }
+                let Some(slot) = self.slots.get_mut(token) else { return };
+                if let Some(end) = end {
+                    if end == End::Cut {
+                        tracing::debug!(connection = %slot.connection.id, "ended without close_notify");
+                    }
+                    let next = slot.ended();
+                    self.apply(token, next);
+                } else if more || to_the_end {
                     self.again.push(token);
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.again.push(token),
-            Err(_) => self.remove(token),
+            Err(Failure::Socket(error)) => match error.kind() {
+                io::ErrorKind::WouldBlock => {}
+                io::ErrorKind::Interrupted => self.again.push(token),
+                _ => self.remove(token),
+            },
+            Err(Failure::Protocol(error)) => {
+                let next = slot.broken(&error, tools);
+                self.apply(token, next);
+            }
         }
     }
 
@@ -517,14 +535,14 @@ impl EventLoop {
         let counted = counted.then(|| Counted::new(&self.context, address));
         // Nobody else has seen a connection that never named a uid.
         let Some(connection) = Arc::into_inner(slot.connection) else { return };
-        let socket = connection.into_socket();
+        let (socket, tls) = connection.into_parts();
         if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd())) {
             tracing::warn!(%error, "failed to let go of a connection");
             return;
         }
         let http = self.context.http.get();
-        let given =
-            http.is_some_and(|http| http.try_send(HttpConnection { socket, peer, read, counted }).is_ok());
+        let given = http
+            .is_some_and(|http| http.try_send(HttpConnection { socket, tls, peer, read, counted }).is_ok());
         if !given {
             self.context.metrics.refused(Listener::Public, "http_backlog");
         }
@@ -547,7 +565,7 @@ impl EventLoop {
         for token in std::mem::take(&mut self.due) {
             let Some(slot) = self.slots.get_mut(token) else { continue };
             let tools = &mut self.tools;
-            let next = contain(|| slot.overdue(tools));
+            let next = contain(|| slot.overdue(tools)).unwrap_or(Next::Gone);
             self.apply(token, next);
         }
     }
@@ -582,11 +600,12 @@ fn forget_watching(context: &Context, connection: &Connection) {
 }
 
 /// Keeps a panic, which is a bug of ours, to the one connection whose bytes led to it.
-fn contain(step: impl FnOnce() -> Next) -> Next {
-    std::panic::catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| {
+fn contain<T>(step: impl FnOnce() -> T) -> Option<T> {
+    let done = std::panic::catch_unwind(AssertUnwindSafe(step)).ok();
+    if done.is_none() {
         tracing::error!("a connection's handling panicked; only that connection is closed");
-        Next::Gone
-    })
+    }
+    done
 }
 
 impl Connection {

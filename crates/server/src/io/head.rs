@@ -1,4 +1,5 @@
-//! The first bytes of a public connection: an optional PROXY header, then an HTTP request head.
+//! The first bytes of a public connection: an optional PROXY header, where TLS is spoken a hello, then an HTTP request
+//! head.
 //!
 //! Requests for a WebSocket are answered here and stay with the event loop; every other request goes, as it came, to
 //! the HTTP library. The head is parsed once for the limits to be the same for both.
@@ -39,6 +40,37 @@ pub(super) enum Head {
 impl From<Refused> for Head {
     fn from(refused: Refused) -> Self {
         Self::Refused { answer: refused.answer(), reason: refused.reason }
+    }
+}
+
+/// What the first bytes are where TLS is spoken.
+#[derive(Debug)]
+pub(super) enum Hello {
+    /// Not all there yet.
+    Partial,
+    /// Not TLS; this is the answer, in the clear.
+    Refused { answer: Vec<u8>, reason: &'static str },
+    /// Whatever is from `skip` on is for TLS to judge.
+    Tls { peer: IpAddr, skip: usize },
+}
+
+/// Reads what there is in front of a TLS hello: of a load balancer that passes TLS through, its PROXY header.
+pub(super) fn read_hello(bytes: &[u8], peer: IpAddr, tools: &Tools) -> Hello {
+    let (peer, skip) = match proxied(bytes, peer, is_in(&tools.policy.trusted_proxies, peer)) {
+        Ok(found) => found,
+        Err(Head::Refused { answer, reason }) => return Hello::Refused { answer, reason },
+        Err(_) => return Hello::Partial,
+    };
+    match bytes.get(skip) {
+        None => Hello::Partial,
+        // A method, or an empty line before it. Nothing in the request was looked at: it may hold a token, which was
+        // sent in the clear.
+        Some(byte) if byte.is_ascii_alphabetic() || matches!(byte, b'\r' | b'\n') => {
+            let detail = "this port speaks TLS: use https:// and wss:// here";
+            let refused = Refused::new(400, "not_tls", detail);
+            Hello::Refused { answer: refused.answer(), reason: refused.reason }
+        }
+        Some(_) => Hello::Tls { peer, skip },
     }
 }
 

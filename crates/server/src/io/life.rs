@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! public:  Head ──► WebSocket(Unnamed) ──► WebSocket(Listening) ──► Closing ──► gone
+//!  (with TLS first Hello)
 //!            │                              (in doorbell.v1 first Unbound; or Echo)
 //!            └────► handed over to HTTP
 //!            ├────► Events, Poll (doorbell.v1 without a WebSocket) ──► Closing ──► gone
@@ -11,7 +12,7 @@
 //! leave the doing to the loop, so this file knows the rules and [`super::event_loop`] the mechanics. An idle
 //! connection holds no buffer and no timer: a word of decoder, a deadline, and the shared [`Connection`].
 
-use std::net::{IpAddr, Shutdown};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,10 +26,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::clock::{Clock, Tick};
 use super::connection::{Connection, Dialect};
 use super::event_loop::Unbindable;
-use super::head::{self, Head};
+use super::head::{self, Head, Hello};
 use super::hello::{Place, bind, bind_waiting, catch_up, hear, identify, name};
 use super::stream::{Poll, Subscription, events_head};
 use super::text::{Line, TextState};
+use super::tls::{Failure, Tls};
 use crate::context::Context;
 use crate::login::Stream;
 use crate::metrics::Listener;
@@ -171,6 +173,8 @@ pub(super) struct Slot {
 
 #[derive(Debug)]
 enum Stage {
+    /// TLS is being agreed on. Until its first bytes are there, and with them the session, what there is of them.
+    Hello(Role, Option<Box<Partial>>),
     /// A request head is arriving; what there is of it, once it did not come in one piece.
     Head(Role, Option<Box<Partial>>),
     WebSocket(Standing, Decoder),
@@ -185,9 +189,23 @@ enum Stage {
     Closing,
 }
 
-/// The beginning of a request head. Boxed, so that the many connections without one do not carry its size.
+/// The beginning of a request head, or of what comes before a TLS hello. Boxed, so that the many connections without one do not carry its size.
 #[derive(Debug)]
 struct Partial(Vec<u8>);
+
+impl Partial {
+    /// What is there with what has arrived, which `joined` may have to hold.
+    fn join<'b>(
+        partial: &mut Option<Box<Self>>,
+        bytes: &'b mut [u8],
+        joined: &'b mut Vec<u8>,
+    ) -> &'b mut [u8] {
+        let Some(before) = partial.take() else { return bytes };
+        *joined = before.0;
+        joined.extend_from_slice(bytes);
+        joined
+    }
+}
 
 /// How far a WebSocket has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,7 +235,11 @@ impl Slot {
     ) -> (Self, Next) {
         let limits = &tools.policy.limits;
         let (stage, deadline, next) = match start {
-            Start::Head(role) => (Stage::Head(role, None), tools.after(limits.head_timeout), Next::Continue),
+            Start::Head(role) => {
+                let hello = tools.policy.tls.is_some();
+                let stage = if hello { Stage::Hello(role, None) } else { Stage::Head(role, None) };
+                (stage, tools.after(limits.head_timeout), Next::Continue)
+            }
             Start::Text => {
                 let locked = tools.policy.text_key.is_some();
                 let deadline = if locked { tools.after(limits.line_timeout) } else { Tick::NEVER };
@@ -241,6 +263,7 @@ impl Slot {
     /// Takes bytes that arrived.
     pub(super) fn receive(&mut self, bytes: &mut [u8], tools: &mut Tools) -> Next {
         match &mut self.stage {
+            Stage::Hello(..) => self.receive_hello(bytes, tools),
             Stage::Head(..) => self.receive_head(bytes, tools),
             Stage::WebSocket(..) => self.receive_frames(bytes, tools),
             Stage::Text(state) => {
@@ -266,11 +289,7 @@ impl Slot {
         match &mut self.stage {
             Stage::Closing if self.ended => Next::Gone,
             Stage::Closing => {
-                if !self.shut {
-                    self.shut = true;
-                    // An error says that the socket is gone, which the next event will say too.
-                    let _ = self.connection.socket().shutdown(Shutdown::Write);
-                }
+                self.shut = self.shut || self.connection.shut();
                 Next::Continue
             }
             Stage::Text(state) if state.is_paused() => {
@@ -310,7 +329,7 @@ impl Slot {
         match self.stage {
             Stage::WebSocket(standing, _) => standing != Standing::Echo,
             Stage::Events | Stage::Poll => true,
-            Stage::Head(..) | Stage::Text(_) | Stage::Refused | Stage::Closing => false,
+            Stage::Hello(..) | Stage::Head(..) | Stage::Text(_) | Stage::Refused | Stage::Closing => false,
         }
     }
 
@@ -323,7 +342,7 @@ impl Slot {
                 Ok(())
             }
             Stage::Events | Stage::Poll => Err((Unbindable::Bound, Next::Continue)),
-            Stage::Head(..) | Stage::Text(_) | Stage::Refused | Stage::Closing => {
+            Stage::Hello(..) | Stage::Head(..) | Stage::Text(_) | Stage::Refused | Stage::Closing => {
                 Err((Unbindable::Unknown, Next::Continue))
             }
         }
@@ -344,6 +363,10 @@ impl Slot {
             return Next::Close(CloseCode::TOKEN_EXPIRED, "the token has expired");
         }
         match &mut self.stage {
+            Stage::Hello(..) => {
+                tools.context.metrics.refused(self.listener, "tls_handshake_timeout");
+                Next::Gone
+            }
             Stage::Head(..) => {
                 tools.context.metrics.refused(self.listener, "head_timeout");
                 Next::Farewell(head::timeout_answer())
@@ -382,7 +405,7 @@ impl Slot {
     /// The server is stopping; `until` is the end of its patience.
     pub(super) fn goodbye(&mut self, until: Instant, tools: &mut Tools) -> Next {
         let next = match &self.stage {
-            Stage::Head(..) => Next::Gone,
+            Stage::Hello(..) | Stage::Head(..) => Next::Gone,
             Stage::Text(_) => Next::Farewell(Vec::new()),
             Stage::WebSocket(..) | Stage::Events | Stage::Poll => {
                 let window = until.saturating_duration_since(Instant::now());
@@ -398,18 +421,67 @@ impl Slot {
         next
     }
 
+    /// Takes note that what arrived breaks TLS: the alert that says so is on its way already.
+    pub(super) fn broken(&self, error: &rustls::Error, tools: &Tools) -> Next {
+        let reason = match self.stage {
+            Stage::Hello(..) => "tls_handshake",
+            _ => "tls_record",
+        };
+        tracing::debug!(connection = %self.connection.id, %error, reason, "TLS failed");
+        tools.context.metrics.refused(self.listener, reason);
+        Next::Farewell(Vec::new())
+    }
+
+    /// Takes the first bytes of a connection under TLS, and what the session made of the later ones.
+    fn receive_hello(&mut self, bytes: &mut [u8], tools: &mut Tools) -> Next {
+        let Stage::Hello(role, partial) = &mut self.stage else { return Next::Continue };
+        let role = *role;
+        if let Some(tls) = &self.connection.tls {
+            let Some(kind) = tls.established() else { return Next::Continue };
+            tools.context.metrics.handshake(kind);
+            self.stage = Stage::Head(role, None);
+            return self.receive_head(bytes, tools);
+        }
+        let mut joined = Vec::new();
+        let bytes = Partial::join(partial, bytes, &mut joined);
+        let (peer, skip) = match head::read_hello(bytes, self.connection.address, tools) {
+            Hello::Partial => {
+                *partial = Some(Box::new(Partial(bytes.to_vec())));
+                return Next::Continue;
+            }
+            Hello::Refused { answer, reason } => {
+                tools.context.metrics.refused(self.listener, reason);
+                return Next::Farewell(answer);
+            }
+            Hello::Tls { peer, skip } => (peer, skip),
+        };
+        let tls = match tools.policy.tls.as_ref().map(Tls::accept) {
+            Some(Ok(tls)) => tls,
+            Some(Err(error)) => return self.broken(&error, tools),
+            // A reload has taken the certificate away since it was accepted.
+            None => return Next::Gone,
+        };
+        // Until it has a uid nobody else holds the connection.
+        if let Some(connection) = Arc::get_mut(&mut self.connection) {
+            connection.address = peer;
+            connection.tls = Some(Box::new(tls));
+        }
+        let mut plain = Vec::new();
+        match self.connection.take(&mut bytes[skip..], &mut plain) {
+            Ok(()) => self.receive_hello(&mut plain, tools),
+            Err(Failure::Protocol(error)) => self.broken(&error, tools),
+            Err(Failure::Socket(_)) => Next::Gone,
+        }
+    }
+
     fn receive_head(&mut self, bytes: &mut [u8], tools: &mut Tools) -> Next {
         let Stage::Head(role, partial) = &mut self.stage else { return Next::Continue };
         let role = *role;
-        let mut collected;
-        let bytes = match partial.take() {
-            None => bytes,
-            Some(before) => {
-                collected = before.0;
-                collected.extend_from_slice(bytes);
-                &mut collected[..]
-            }
-        };
+        if bytes.is_empty() {
+            return Next::Continue;
+        }
+        let mut joined = Vec::new();
+        let bytes = Partial::join(partial, bytes, &mut joined);
         match head::read(bytes, self.connection.address, self.connection.counted, role, tools) {
             Head::Partial => {
                 *partial = Some(Box::new(Partial(bytes.to_vec())));

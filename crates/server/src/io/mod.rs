@@ -7,6 +7,7 @@
 //! | [`life`] | the life of a connection: what each stage does with what arrives, and what is due when |
 //! | [`hello`] | how a connection says who it is, and the conversation in doorbell.v1 |
 //! | [`head`], [`stream`], [`text`] | the first bytes of a public connection; SSE and long-polls; the text port's lines |
+//! | [`tls`] | the TLS session of one connection |
 //! | [`connection`] | what other threads may do to a connection |
 //! | [`directory`] | how other threads find one by its name, and list them |
 //!
@@ -24,6 +25,7 @@ mod hello;
 mod life;
 mod stream;
 mod text;
+mod tls;
 
 use std::io;
 use std::net::TcpListener;
@@ -34,11 +36,12 @@ use std::time::Instant;
 use mio::Waker;
 
 use self::acceptor::{Acceptor, Source};
-pub(crate) use self::connection::{Connection, ConnectionId, Dialect};
+pub(crate) use self::connection::{Connection, ConnectionId, Dialect, Socket};
 pub(crate) use self::directory::{Cursor, Directory};
 pub(crate) use self::event_loop::Unbindable;
 use self::event_loop::{EventLoop, LoopHandle, Parted};
 pub(crate) use self::life::Role;
+pub(crate) use self::tls::{End, Failure, MAX_RECORD_BYTES, Tls};
 use crate::context::Context;
 use crate::metrics::Listener;
 

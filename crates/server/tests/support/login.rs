@@ -2,7 +2,7 @@
 #![allow(unreachable_pub, reason = "shared by several test binaries")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::io::Write as _;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 use doorbell_server::Server;
@@ -72,10 +72,20 @@ impl Answer {
 
 /// One request with extra header lines, each ended by CRLF.
 pub fn ask(address: SocketAddr, method: &str, target: &str, headers: &str, body: &str) -> Answer {
-    let mut socket = connect(address);
+    ask_on(connect(address), method, target, &format!("Host: {address}\r\n{headers}"), body)
+}
+
+/// As [`ask`], with a `Host` of the caller's.
+pub fn ask_on(
+    mut socket: impl Read + Write,
+    method: &str,
+    target: &str,
+    headers: &str,
+    body: &str,
+) -> Answer {
     let length = body.len();
     let text = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        "{method} {target} HTTP/1.1\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
     socket.write_all(text.as_bytes()).expect("the server reads");
     let all = read_all(&mut socket);

@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a failed unwrap is a failed test")]
 
 pub mod login;
+pub mod tls;
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 
 /// A WebSocket client that speaks bytes.
 #[derive(Debug)]
-pub struct Page(pub TcpStream);
+pub struct Page<S = TcpStream>(pub S);
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -67,16 +68,22 @@ impl Page {
         Self::upgrade_on(connect(address), headers)
     }
 
-    pub fn upgrade_on(mut socket: TcpStream, headers: &str) -> Self {
+    /// Upgrades and names `uid`, and waits until the server has taken note.
+    pub fn bind(address: SocketAddr, uid: &str) -> Self {
+        Self::bind_on(connect(address), uid)
+    }
+}
+
+impl<S: Read + Write> Page<S> {
+    pub fn upgrade_on(mut socket: S, headers: &str) -> Self {
         socket.write_all(format!("{UPGRADE}{headers}\r\n").as_bytes()).unwrap();
         let head = read_head(&mut socket);
         assert!(head.starts_with("HTTP/1.1 101 "), "upgraded, not {head}");
         Self(socket)
     }
 
-    /// Upgrades and names `uid`, and waits until the server has taken note.
-    pub fn bind(address: SocketAddr, uid: &str) -> Self {
-        let mut page = Self::upgrade(address, "");
+    pub fn bind_on(socket: S, uid: &str) -> Self {
+        let mut page = Self::upgrade_on(socket, "");
         page.text(uid);
         page.sync();
         page
@@ -164,7 +171,7 @@ impl Page {
 }
 
 /// Reads up to the empty line.
-pub fn read_head(socket: &mut TcpStream) -> String {
+pub fn read_head(socket: &mut impl Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -178,7 +185,7 @@ pub fn read_head(socket: &mut TcpStream) -> String {
 }
 
 /// Everything until the other end hangs up.
-pub fn read_all(socket: &mut TcpStream) -> String {
+pub fn read_all(socket: &mut impl Read) -> String {
     let mut all = Vec::new();
     match socket.read_to_end(&mut all) {
         Ok(_) => {}
@@ -188,11 +195,16 @@ pub fn read_all(socket: &mut TcpStream) -> String {
 }
 
 /// An event stream.
-pub struct Events(pub TcpStream);
+pub struct Events<S = TcpStream>(pub S);
 
 impl Events {
     pub fn open(address: SocketAddr, uid: &str, headers: &str) -> (Self, String, Value) {
-        let mut socket = connect(address);
+        Self::open_on(connect(address), uid, headers)
+    }
+}
+
+impl<S: Read + Write> Events<S> {
+    pub fn open_on(mut socket: S, uid: &str, headers: &str) -> (Self, String, Value) {
         let ask =
             format!("GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {uid}\r\n{headers}\r\n");
         socket.write_all(ask.as_bytes()).expect("the server reads");
@@ -303,10 +315,21 @@ pub fn api(server: &Server, method: &str, path: &str, body: &str) -> (u16, Strin
 }
 
 pub fn request(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
-    let mut socket = connect(address);
+    let headers = format!("Host: {address}\r\n{headers}");
+    request_on(connect(address), method, path, &headers, body)
+}
+
+/// As [`request`], with a `Host` of the caller's.
+pub fn request_on(
+    mut socket: impl Read + Write,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, String) {
     let length = body.len();
     let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
     socket.write_all(text.as_bytes()).unwrap();
     let answer = read_all(&mut socket);

@@ -51,8 +51,8 @@ enum Site {
 impl Caller {
     pub(super) fn of(context: &Context, request: &Request) -> Result<Self, Refused> {
         let headers = request.headers();
-        let peer =
-            request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+        let nobody = Peer { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), tls: false };
+        let Peer { address: peer, tls } = request.extensions().get::<Peer>().copied().unwrap_or(nobody);
         let policy = context.policy.load();
         let forwarded = headers.get_all("x-forwarded-for");
         let forwarded: Vec<&[u8]> = forwarded.iter().map(HeaderValue::as_bytes).collect();
@@ -61,7 +61,7 @@ impl Caller {
             Some(url) => url.clone(),
             None => {
                 let trusted = crate::admission::is_in(&policy.trusted_proxies, peer);
-                let https = trusted && text(headers, "x-forwarded-proto") == Some("https");
+                let https = tls || trusted && text(headers, "x-forwarded-proto") == Some("https");
                 let host = text(headers, header::HOST.as_str()).filter(|host| is_authority(host));
                 let host = host
                     .ok_or_else(|| Refused::bad_request("invalid_request", "the Host is missing or odd"))?;
@@ -70,7 +70,7 @@ impl Caller {
         };
         let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
         let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-        let own = origin.map(|origin| is_own(origin, host));
+        let own = origin.map(|origin| is_own(origin, host, tls));
         let site = match (text(headers, "sec-fetch-site"), own) {
             (Some("same-origin"), _) | (None, Some(true)) => Site::Same,
             (None, None) => Site::Unsaid,

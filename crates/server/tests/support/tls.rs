@@ -1,0 +1,131 @@
+//! Certificates made for a test, and clients that believe them.
+#![allow(unreachable_pub, reason = "shared by several test binaries")]
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+use doorbell_server::settings::Settings;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use tempfile::TempDir;
+
+use super::{connect, settings};
+
+/// A certificate in files of its own, gone with it.
+#[derive(Debug)]
+pub struct Identity {
+    pub directory: TempDir,
+    pub certificate: CertificateDer<'static>,
+}
+
+impl Identity {
+    /// For `localhost` and `127.0.0.1`, self-signed.
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let certificate = write(&directory);
+        Self { directory, certificate }
+    }
+
+    /// Writes another certificate and key into the same files.
+    pub fn renew(&mut self) {
+        self.certificate = write(&self.directory);
+    }
+
+    /// Open identity on port 0, over TLS.
+    pub fn settings(&self) -> Settings {
+        let mut settings = settings();
+        settings.public.tls_cert = Some(self.directory.path().join("cert.pem"));
+        settings.public.tls_key = Some(self.directory.path().join("key.pem"));
+        settings
+    }
+
+    /// A client that believes this certificate alone. Connections of one client resume each other's sessions.
+    pub fn client(&self) -> Arc<ClientConfig> {
+        self.client_of(rustls::ALL_VERSIONS)
+    }
+
+    pub fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).expect("a certificate");
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = builder.with_protocol_versions(versions).expect("a version");
+        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+fn write(directory: &TempDir) -> CertificateDer<'static> {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let key = directory.path().join("key.pem");
+    fs::write(directory.path().join("cert.pem"), made.cert.pem()).expect("a file");
+    fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a file of ours");
+    made.cert.der().clone()
+}
+
+pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+/// Connects; the handshake is done with the first read or write.
+pub fn connect_tls(address: SocketAddr, client: &Arc<ClientConfig>) -> TlsStream {
+    secure(connect(address), client)
+}
+
+/// Speaks TLS on a socket.
+pub fn secure(socket: TcpStream, client: &Arc<ClientConfig>) -> TlsStream {
+    let name = "localhost".try_into().expect("a name");
+    StreamOwned::new(ClientConnection::new(Arc::clone(client), name).expect("a client"), socket)
+}
+
+/// A connection of which a test does not care how it is spoken.
+#[derive(Debug)]
+pub enum Link {
+    Plain(TcpStream),
+    Tls(Box<TlsStream>),
+}
+
+impl Link {
+    pub fn connect(address: SocketAddr, client: Option<&Arc<ClientConfig>>) -> Self {
+        match client {
+            None => Self::Plain(connect(address)),
+            Some(client) => Self::Tls(Box::new(connect_tls(address, client))),
+        }
+    }
+
+    /// The socket alone.
+    pub fn into_socket(self) -> TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.sock,
+        }
+    }
+}
+
+impl Read for Link {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
