@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { makeCertificate } from './certificate.js';
 import { run, start, stop } from './process.js';
 import { freePort, reachable } from './ports.js';
 import { until } from './until.js';
@@ -53,12 +54,7 @@ async function exampleFor(upstream, port, folder, changes) {
 export async function startNginx(server, owner, { changes = [] } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 'doorbell-nginx-'));
   owner.after(() => rm(folder, { recursive: true, force: true }));
-  const made = await run('openssl', [
-    'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost',
-    '-addext', 'subjectAltName=IP:127.0.0.1',
-    '-keyout', join(folder, 'privkey.pem'), '-out', join(folder, 'fullchain.pem'),
-  ]);
-  if (made.code !== 0) throw new Error(`openssl: ${made.stderr}`);
+  const { certificate } = await makeCertificate(folder, { certificate: 'fullchain.pem', key: 'privkey.pem' });
   const port = await freePort();
   const file = join(folder, 'nginx.conf');
   await writeFile(file, config(await exampleFor(server.public.address, port, folder, changes), folder));
@@ -78,7 +74,7 @@ export async function startNginx(server, owner, { changes = [] } = {}) {
     host: '127.0.0.1',
     port,
     address: `127.0.0.1:${port}`,
-    ca: await readFile(join(folder, 'fullchain.pem')),
+    ca: await readFile(certificate),
     async restart() {
       await stop(nginx);
       await begin();

@@ -2,6 +2,7 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import net from 'node:net';
+import tls from 'node:tls';
 
 import { CLOSE, closePayload, frame, PING, PONG, takeFrames, TEXT } from './frames.js';
 import { within } from './until.js';
@@ -55,10 +56,11 @@ export class Page {
     socket.once('close', () => this.#wake());
   }
 
-  /** Connects and sends the upgrade, without waiting for the answer. */
+  /** Connects, by TLS where `at.ca` is there, and sends the upgrade, without waiting for the answer. */
   static dial(server, options = {}) {
-    const { port, host } = options.at ?? server.public;
-    const socket = net.connect({ port, host, allowHalfOpen: false, noDelay: true });
+    const { port, host, ca } = options.at ?? server.public;
+    const reach = { port, host, allowHalfOpen: false, noDelay: true };
+    const socket = ca ? tls.connect({ ...reach, ca }) : net.connect(reach);
     const page = new Page(socket);
     const preface = options.preface ?? '';
     socket.write(Buffer.concat([

@@ -4,8 +4,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { makeCertificate } from './certificate.js';
 import { freePort, reachable } from './ports.js';
-import { run, start, stop } from './process.js';
+import { start, stop } from './process.js';
 import { until } from './until.js';
 
 const NGINX = process.env.NGINX_BIN ?? '/usr/sbin/nginx';
@@ -44,12 +45,7 @@ http {
 export async function startTlsProxy(upstream, owner) {
   const folder = await mkdtemp(join(tmpdir(), 'doorbell-nginx-'));
   owner.after(() => rm(folder, { recursive: true, force: true }));
-  const made = await run('openssl', [
-    'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost',
-    '-addext', 'subjectAltName=IP:127.0.0.1,DNS:localhost',
-    '-keyout', join(folder, 'key.pem'), '-out', join(folder, 'cert.pem'),
-  ]);
-  if (made.code !== 0) throw new Error(`openssl: ${made.stderr}`);
+  await makeCertificate(folder);
   const port = await freePort();
   const file = join(folder, 'nginx.conf');
   await writeFile(file, config(port, upstream, folder));
