@@ -186,7 +186,7 @@ impl Churn {
             self.begun += 1;
             let both = Interest::READABLE | Interest::WRITABLE;
             let connected =
-                Client::connect(&self.subscribe, index, None, now, None).and_then(|mut client| {
+                Client::connect(&self.subscribe, index, None, now, None, None).and_then(|mut client| {
                     poll.registry().register(&mut client.stream, Token(slot), both)?;
                     Ok(client)
                 });

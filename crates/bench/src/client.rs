@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
+use rustls::ClientConnection;
 use socket2::{Domain, Protocol as Transport, SockAddr, Socket, Type};
 
 use crate::clock::monotonic_us;
@@ -14,6 +15,7 @@ use crate::histogram::Histogram;
 use crate::payload::{self, EVERYONE};
 use crate::tally::Tally;
 use crate::target::{Protocol, Subscribe, UID};
+use crate::tls::Tls;
 
 /// The sample key of RFC 6455 section 1.3 and its answer, so that no hash is needed here or in the floor.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -47,6 +49,7 @@ pub(crate) struct Counts {
 
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     pub(crate) state: State,
     /// Since when it has wanted to be open.
     pub(crate) since: Instant,
@@ -67,6 +70,7 @@ impl Client {
         credential: Option<String>,
         since: Instant,
         receive_buffer: Option<usize>,
+        tls: Option<&Tls>,
     ) -> io::Result<Self> {
         let server = subscribe.endpoint.address;
         let socket = source_socket(server, index)?;
@@ -82,6 +86,7 @@ impl Client {
         }
         Ok(Self {
             stream: TcpStream::from_std(socket.into()),
+            tls: tls.map(Tls::connect).transpose()?.map(Box::new),
             state: State::Connecting,
             since,
             retry_after: None,
@@ -121,19 +126,37 @@ impl Client {
             };
         }
         loop {
-            match self.stream.read(scratch) {
+            match self.read(scratch) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
                     self.take(&scratch[..n], subscribe.protocol, counts)?;
                     // Readiness is edge-triggered: a short read has emptied the socket, and what
                     // comes later is a new edge.
-                    if n < scratch.len() {
+                    if n < scratch.len() && self.tls.is_none() {
                         return Ok(());
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Reads what was said. Under TLS a short read says nothing about what the socket still has.
+    fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.stream.read(scratch) };
+        loop {
+            match tls.reader().read(scratch) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+            if tls.read_tls(&mut self.stream)? == 0 {
+                return Ok(0);
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+            while tls.wants_write() {
+                tls.write_tls(&mut self.stream)?;
             }
         }
     }
@@ -282,10 +305,18 @@ impl Client {
 
     /// Sends a few bytes; a socket that refuses them this early in its life is a failure.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self.stream.write(bytes)? {
-            n if n == bytes.len() => Ok(()),
-            _ => Err(io::ErrorKind::WriteZero.into()),
+        let Some(tls) = &mut self.tls else {
+            return match self.stream.write(bytes)? {
+                n if n == bytes.len() => Ok(()),
+                _ => Err(io::ErrorKind::WriteZero.into()),
+            };
+        };
+        // Before the handshake is done it is kept until then.
+        tls.writer().write_all(bytes)?;
+        while tls.wants_write() {
+            tls.write_tls(&mut self.stream)?;
         }
+        Ok(())
     }
 }
 
@@ -339,7 +370,7 @@ mod tests {
     fn client(protocol: Protocol) -> Client {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = Endpoint::at(listener.local_addr().unwrap(), "/");
-        Client::connect(&Subscribe { protocol, endpoint }, 1, None, Instant::now(), None).unwrap()
+        Client::connect(&Subscribe { protocol, endpoint }, 1, None, Instant::now(), None, None).unwrap()
     }
 
     /// What client `u1` counts for these uids and sequence numbers.

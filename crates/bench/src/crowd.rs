@@ -14,6 +14,7 @@ use crate::clock::{Random, wait};
 use crate::histogram::Histogram;
 use crate::http::ApiClient;
 use crate::target::{Api, Subscribe};
+use crate::tls::Tls;
 
 /// How long opening may take before it is a failure.
 const OPEN_DEADLINE: Duration = Duration::from_secs(120);
@@ -106,6 +107,7 @@ struct Crowd {
     failure: Option<String>,
     way: Option<Way>,
     tokens: Option<ApiClient>,
+    tls: Option<Tls>,
     /// A token for each slot, where tokens are used.
     credentials: Vec<String>,
 }
@@ -122,7 +124,14 @@ impl Crowd {
                 answer("tokens")?;
                 Ok(Task::Idle)
             }
+            "tls" => {
+                let file = command.split_once(' ').context("a word is missing")?.1;
+                self.tls = Some(Tls::believing(file.as_ref())?);
+                answer("tls")?;
+                Ok(Task::Idle)
+            }
             "open" => {
+                self.resume(false);
                 let subscribe = Subscribe::from_words(&mut words)?;
                 let mut number =
                     || -> anyhow::Result<usize> { Ok(words.next().context("a number is missing")?.parse()?) };
@@ -138,6 +147,7 @@ impl Crowd {
             }
             "storm" => {
                 let way = self.way.clone().context("nothing was opened yet")?;
+                self.resume(true);
                 self.slots.iter_mut().for_each(|slot| *slot = None);
                 let todo = (0..self.slots.len()).collect();
                 let everyone = Way { concurrency: usize::MAX, ..way };
@@ -145,7 +155,7 @@ impl Crowd {
             }
             "churn" => {
                 ensure!(self.slots.iter().all(Option::is_none), "churn begins without clients");
-                ensure!(self.tokens.is_none(), "churn cannot use tokens");
+                ensure!(self.tokens.is_none() && self.tls.is_none(), "churn uses neither tokens nor TLS");
                 self.slots.clear();
                 self.counts = Counts::default();
                 Ok(Task::Churn(Box::new(Churn::begin(&mut words)?)))
@@ -178,6 +188,13 @@ impl Crowd {
                 Ok(Task::Await { received, deadline: Instant::now() + wait })
             }
             _ => bail!("unknown command"),
+        }
+    }
+
+    /// Whether clients that connect from now on come back, as far as TLS is concerned, or are new.
+    fn resume(&self, resume: bool) {
+        if let Some(tls) = &self.tls {
+            tls.resume(resume);
         }
     }
 
@@ -243,7 +260,8 @@ impl Crowd {
     fn connect(&mut self, slot: usize, way: &Way, since: Instant, poll: &Poll) -> io::Result<()> {
         let credential = self.credentials.get(slot).cloned();
         let index = way.first + slot * way.stride;
-        let mut client = Client::connect(&way.subscribe, index, credential, since, way.receive_buffer)?;
+        let (buffer, tls) = (way.receive_buffer, self.tls.as_ref());
+        let mut client = Client::connect(&way.subscribe, index, credential, since, buffer, tls)?;
         let both = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(&mut client.stream, Token(slot), both)?;
         self.slots[slot] = Some(client);

@@ -1,5 +1,6 @@
 //! A fleet of clients in processes of their own: their parent's handle. The processes' side is [`crate::crowd`].
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -93,6 +94,15 @@ impl Fleet {
     /// When a process has ended.
     pub fn use_tokens(&mut self, api: &Api) -> anyhow::Result<()> {
         self.ask_all(|_| format!("tokens {} {}", api.address, api.key)).map(drop)
+    }
+
+    /// Makes clients speak TLS and believe the certificate in this file. Those that are opened show no ticket; those that come
+    /// back in a storm do.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a process has ended.
+    pub fn use_tls(&mut self, certificate: &Path) -> anyhow::Result<()> {
+        self.ask_all(|_| format!("tls {}", certificate.display())).map(drop)
     }
 
     /// Opens clients until there are `total`, with uids `u0`, `u1` and so on.

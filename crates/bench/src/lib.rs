@@ -32,6 +32,7 @@ mod standard;
 mod suite;
 mod tally;
 mod target;
+mod tls;
 
 pub use child::{ChildCommand, ChildKind, run_child};
 pub use churn::{ChurnPlan, Churned};

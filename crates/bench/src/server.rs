@@ -27,6 +27,8 @@ pub struct ServerCommand {
     pub args: Vec<OsString>,
     /// The client for which people can log in; none has no logins.
     pub login_client: Option<&'static str>,
+    /// The certificate and the key with which its public listener speaks TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 impl ServerCommand {
@@ -37,6 +39,7 @@ impl ServerCommand {
             program: program.into(),
             args: args.split(' ').map(OsString::from).collect(),
             login_client: None,
+            tls: None,
         }
     }
 
@@ -82,6 +85,9 @@ impl Server {
             );
             fs::write(&config, text)?;
             server.env("DOORBELL_CONFIG", &config);
+        }
+        if let Some((certificate, key)) = &command.tls {
+            server.env("DOORBELL_PUBLIC_TLS_CERT", certificate).env("DOORBELL_PUBLIC_TLS_KEY", key);
         }
         let mut child = server
             .args(&command.args)

@@ -140,6 +140,9 @@ impl<'a> Stage<'a> {
         if let Some(api) = &target.tokens {
             fleet.use_tokens(api)?;
         }
+        if let Some(certificate) = &target.tls {
+            fleet.use_tls(certificate)?;
+        }
         Ok(Self { target, options, fleet, open: 0, descriptors: target.descriptors()? })
     }
 

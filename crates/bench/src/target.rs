@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
@@ -204,6 +205,8 @@ pub struct Target {
     pub publish_to_all: Option<PublishToAll>,
     /// Mints a token for each client; without it a client's credential is its uid.
     pub tokens: Option<Api>,
+    /// The certificate that clients believe; without it they speak without TLS.
+    pub tls: Option<PathBuf>,
     /// How logins are made; without it they cannot be measured.
     pub logins: Option<Logins>,
     /// The processes whose CPU time and memory are the server's; none when they are not here.
@@ -225,6 +228,7 @@ impl Target {
             publish: Some(Publish::Text(server.text)),
             publish_to_all: Some(PublishToAll::Api(api.clone())),
             tokens: None,
+            tls: command.tls.as_ref().map(|(certificate, _)| certificate.clone()),
             logins: command.login_client.map(|client_id| Logins { api, client_id: client_id.to_owned() }),
             pids: vec![server.pid()],
             _server: Some(server),
@@ -238,6 +242,7 @@ impl Target {
             publish: None,
             publish_to_all: None,
             tokens: None,
+            tls: None,
             logins: None,
             pids: Vec::new(),
             _server: None,

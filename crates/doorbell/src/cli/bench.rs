@@ -56,6 +56,7 @@ Examples:
   doorbell bench idle push -n 19000                two scenarios
   doorbell bench push --dialect sse --rate 2000    a steady pace over server-sent events
   doorbell bench storm -n 10000 --public 127.0.0.1:19999 --text 127.0.0.1:10002 --pid 4711
+  doorbell bench idle storm --tls cert.pem --tls-key key.pem      what TLS costs: full handshakes, then resumed ones
   doorbell bench login --public 127.0.0.1:19999 --api 127.0.0.1:10003 --key-file api.key --login-client shop
   doorbell bench push --subscribe ws://127.0.0.1:8080/sub/{uid} --publish http://127.0.0.1:8080/pub/{uid} --pid 42,43")]
 pub struct BenchArgs {
@@ -131,6 +132,13 @@ pub struct BenchArgs {
     /// Where a message to everyone is POSTed
     #[arg(long, value_name = "URL", requires = "subscribe")]
     pub publish_to_all: Option<String>,
+    /// Clients speak TLS and believe this certificate, a PEM file, whatever its name. New clients show no ticket, those that
+    /// come back in a storm do. With a server of its own, also --tls-key
+    #[arg(long, value_name = "FILE", conflicts_with = "subscribe")]
+    pub tls: Option<PathBuf>,
+    /// The key of that certificate, for a server of its own
+    #[arg(long, value_name = "FILE", requires = "tls", conflicts_with = "public")]
+    pub tls_key: Option<PathBuf>,
     /// The server's processes, to account their CPU time and memory
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     pub pid: Vec<u32>,

@@ -88,13 +88,22 @@ fn target(args: &BenchArgs) -> Result<Target, Failure> {
         target.logins =
             api.clone().zip(args.login_client.clone()).map(|(api, client_id)| Logins { api, client_id });
         target.tokens = api.filter(|_| args.tokens);
+        target.tls.clone_from(&args.tls);
         target
     } else {
         let program = match &args.server {
             Some(program) => program.clone(),
             None => std::env::current_exe().context("cannot find the own program")?,
         };
-        return Ok(Target::start(&ServerCommand::doorbell(program).with_logins(), protocol)?);
+        let mut command = ServerCommand::doorbell(program).with_logins();
+        command.tls = match (&args.tls, &args.tls_key) {
+            (None, _) => None,
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (Some(_), None) => {
+                return Err(Failure::Usage(anyhow!("a server of its own needs --tls-key with --tls")));
+            }
+        };
+        return Ok(Target::start(&command, protocol)?);
     };
     target.pids.clone_from(&args.pid);
     Ok(target)
@@ -104,10 +113,11 @@ fn target(args: &BenchArgs) -> Result<Target, Failure> {
 fn scenarios(args: &BenchArgs, target: &Target) -> Result<Vec<Scenario>, Failure> {
     let can = |scenario: Scenario| match scenario {
         Scenario::Idle | Scenario::Storm => true,
-        Scenario::Push | Scenario::Churn => target.publish.is_some(),
+        Scenario::Push => target.publish.is_some(),
+        Scenario::Churn => target.publish.is_some() && target.tls.is_none(),
         Scenario::FanOut => target.publish_to_all.is_some(),
         Scenario::Fairness => target.publish.is_some() && target.publish_to_all.is_some(),
-        Scenario::Login => target.logins.is_some(),
+        Scenario::Login => target.logins.is_some() && target.tls.is_none(),
     };
     if args.scenarios.is_empty() {
         return Ok(Scenario::ALL.into_iter().filter(|scenario| can(*scenario)).collect());
@@ -115,6 +125,9 @@ fn scenarios(args: &BenchArgs, target: &Target) -> Result<Vec<Scenario>, Failure
     let asked: Vec<_> = args.scenarios.iter().map(|asked| scenario(*asked)).collect();
     match asked.iter().find(|scenario| !can(**scenario)) {
         None => Ok(asked),
+        Some(Scenario::Login | Scenario::Churn) if target.tls.is_some() => {
+            Err(Failure::Usage(anyhow!("churn and login are measured without --tls")))
+        }
         Some(Scenario::Login) => {
             Err(Failure::Usage(anyhow!("login needs --login-client and --api with --public")))
         }
