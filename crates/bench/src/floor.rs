@@ -79,6 +79,8 @@ pub(crate) fn run(mut poll: Poll, commands: &Commands) -> anyhow::Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
     let mut sockets = Vec::new();
+    // The first so many sockets; after them come backends.
+    let mut clients = 0;
     let mut random = Random::new(1);
     loop {
         match poll.poll(&mut events, None) {
@@ -91,19 +93,16 @@ pub(crate) fn run(mut poll: Poll, commands: &Commands) -> anyhow::Result<()> {
                 COMMANDS => {
                     while let Some(command) = commands.next() {
                         let Some(command) = command else { return Ok(()) };
-                        match obey(&command, address, &mut sockets) {
+                        match obey(&command, address, &mut sockets[..clients]) {
                             Ok(line) => answer(&line)?,
                             Err(e) => answer(&format!("error {e:#}"))?,
                         }
                     }
                 }
-                Token(index) => {
-                    if let Some((socket, before)) =
-                        sockets.get_mut(..=index).and_then(|sockets| sockets.split_last_mut())
-                    {
-                        read(socket, before, &mut random)?;
-                    }
+                Token(index) if index < sockets.len() => {
+                    read(index, &mut sockets, &mut clients, &mut random)?
                 }
+                Token(_) => {}
             }
         }
     }
@@ -123,21 +122,26 @@ fn accept(listener: &TcpListener, sockets: &mut Vec<TcpStream>, poll: &Poll) -> 
     }
 }
 
-/// Answers an upgrade request and a backend's line, and takes anything else (the uid's frame) as read. Clients come before
-/// backends, so whoever sends a line has all of them `before` it.
-fn read(socket: &mut TcpStream, before: &mut [TcpStream], random: &mut Random) -> anyhow::Result<()> {
+/// Answers an upgrade request and a backend's line, and takes anything else (the uid's frame) as read.
+fn read(
+    index: usize,
+    sockets: &mut [TcpStream],
+    clients: &mut usize,
+    random: &mut Random,
+) -> anyhow::Result<()> {
     let mut buffer = [0; 1024];
-    match socket.read(&mut buffer) {
+    match sockets[index].read(&mut buffer) {
         Ok(n) if buffer[..n].starts_with(b"GET ") => {
             let head = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                  Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
             );
-            Ok(socket.write_all(head.as_bytes())?)
+            *clients += 1;
+            Ok(sockets[index].write_all(head.as_bytes())?)
         }
-        Ok(n) if buffer[..n].starts_with(b"{") && !before.is_empty() => {
-            send(&mut before[random.below(before.len())], &ready_frame(n as u64 - 1)?)?;
-            Ok(socket.write_all(b"ok\n")?)
+        Ok(n) if buffer[..n].starts_with(b"{") && *clients > 0 => {
+            send(&mut sockets[random.below(*clients)], &ready_frame(n as u64 - 1)?)?;
+            Ok(sockets[index].write_all(b"ok\n")?)
         }
         // A client that left is not the floor's business: it is found missing when counted.
         _ => Ok(()),
