@@ -1,8 +1,8 @@
 //! Who is connected, and where a message goes.
 //!
-//! Five ideas, a file each: the [`Hub`] is the registry of uids and groups and does the fan-out; a mailbox is what one
-//! uid was sent lately; an [`Outbound`] is what waits for one connection; a [`Message`] is encoded once a dialect and
-//! shared by all who must queue it; the [`Trail`] remembers what became of it.
+//! Five ideas, a file each: the [`Hub`] is the registry of uids and groups, with its fan-out and its mailboxes in files
+//! of their own under it; a mailbox is what one uid was sent lately; an [`Outbound`] is what waits for one connection; a
+//! [`Message`] is encoded once a dialect and shared by all who must queue it; the [`Trail`] remembers what became of it.
 //! The crate knows no socket, no HTTP and no clock: a connection is whatever implements [`Outbox`], a socket whatever
 //! implements [`Sink`]. That is what lets the registry be tested with a million connections and the outbound queue
 //! under every interleaving (`tests/`).

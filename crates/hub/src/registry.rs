@@ -1,14 +1,15 @@
-//! The registry of uids and the fan-out: one table for all threads.
+//! The registry: who is connected under which uid, and who is in which group. One table for all threads.
 //!
-//! The table is split into shards by the uid's hash; a shard's lock is held for a look-up and never while a socket is
-//! written. An entry is two words: the uid lives in the connection itself, so an idle bound connection costs the
-//! table about 28 bytes. The hash is keyed (SipHash with a random key), because clients choose uids.
+//! This file owns the [`Hub`] and whatever changes who is in it: a connection binds and unbinds, uids come and go,
+//! members join and leave. What is done with the registry has a file each: messages go out in `fan_out.rs`, what has to
+//! wait is kept in `mailboxes.rs`; how the registry is stored is `table.rs`'s.
 //!
-//! Order: pushes to one uid reach each of its connections in the order they were accepted. One connection orders by
-//! its own lock; several share an order lock; a uid with a mailbox has the mailbox's. Nobody else's push ever takes
-//! one of these. Locks are taken in the order mailbox, shard; no two of a kind at once.
+//! The hash is keyed (SipHash with a random key), because clients choose uids. Locks are taken in the order mailbox,
+//! shard; no two of a kind at once.
 
-mod ahead;
+mod fan_out;
+mod mailboxes;
+mod table;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -18,16 +19,14 @@ use std::time::Duration;
 use doorbell_protocol::Uid;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 
-pub use self::ahead::AHEAD;
+pub use self::fan_out::{AHEAD, Delivered, Post};
+use self::table::{SHARDS, Shard, User, shard_of, shrink};
 use crate::groups::Groups;
-use crate::mailbox::{Change, Kept, Mailbox};
+use crate::mailbox::Kept;
 use crate::presence::{Noted, Transitions};
-use crate::{Body, GroupError, Mark, Message, Now, Retention, Sent, Step, Trail};
-
-/// A power of two. Look-ups hold a lock for tens of nanoseconds: 64 keep any number of cores from meeting there.
-const SHARDS: usize = 64;
+use crate::{GroupError, Message, Now, Retention, Sent, Trail};
 
 /// One connection, as the hub sees it.
 pub trait Outbox: Send + Sync + 'static {
@@ -61,17 +60,6 @@ pub trait Outbox: Send + Sync + 'static {
     }
 }
 
-/// A message to a uid.
-#[derive(Debug, Clone, Copy)]
-pub struct Post<'a> {
-    /// What plain connections get: a whole frame.
-    pub frame: &'a [u8],
-    /// What goes into envelopes.
-    pub body: Body<'a>,
-    /// How long it may wait for a page; zero is for who is there now, or lingers ([`Outbox::linger`]).
-    pub ttl: Duration,
-}
-
 /// What a connection that binds is to be caught up with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CatchUp {
@@ -95,21 +83,6 @@ pub struct Greeting {
     /// Whether it is caught up before it is reachable. If not, whoever hears the greeting may think it reachable, so it
     /// should leave only when [`Hub::bind`] has returned.
     pub catching_up: bool,
-}
-
-/// What became of a push.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Delivered {
-    /// Connections the message was meant for.
-    pub connections: usize,
-    /// Connections whose socket or bounded queue has it.
-    pub written: usize,
-    /// Of those, the ones that can acknowledge it.
-    pub sequenced: usize,
-    /// Mailboxes that keep it because nobody was there to take it.
-    pub held: usize,
-    /// Its number in the uid's sequence; 0 when it has none.
-    pub seq: u64,
 }
 
 /// Why a connection could not be bound.
@@ -150,37 +123,6 @@ pub struct Hub<O> {
     watched: AtomicBool,
     groups: Groups,
     trail: Trail,
-}
-
-#[derive(Debug)]
-struct Shard<O> {
-    users: HashTable<User<O>>,
-    mailboxes: HashTable<Labelled>,
-    noted: Noted,
-}
-
-#[derive(Debug)]
-struct Labelled {
-    uid: Uid,
-    mailbox: Arc<Mutex<Mailbox>>,
-}
-
-/// What a mailbox costs without mail.
-const EMPTY_MAILBOX: usize = 160;
-
-/// The connections of one uid. Never empty.
-#[derive(Debug)]
-enum User<O> {
-    One(Arc<O>),
-    Many(Arc<Many<O>>),
-}
-
-#[derive(Debug)]
-struct Many<O> {
-    connections: Box<[Arc<O>]>,
-    /// Held while a push goes to all of them, so that every tab sees the same order. Shared by the successors of
-    /// this list, because a push may still be using an older one.
-    order: Arc<Mutex<()>>,
 }
 
 impl<O: Outbox> Default for Hub<O> {
@@ -228,11 +170,6 @@ impl<O: Outbox> Hub<O> {
     #[must_use]
     pub fn epoch(&self) -> &str {
         &self.epoch
-    }
-
-    /// Sets how much mailboxes keep from now on.
-    pub fn retain(&self, retention: Retention) {
-        *self.retention.write() = retention;
     }
 
     /// Makes `connection` reachable under its uid, caught up as it asks: `greet` is called once, then what it missed
@@ -408,257 +345,6 @@ impl<O: Outbox> Hub<O> {
         true
     }
 
-    /// Takes note that the page of a connection that is still reachable comes back on another.
-    fn let_linger(&self, connection: &Arc<O>, uid: &Uid, now: Now) {
-        let linger = connection.linger();
-        if linger.is_zero() {
-            return;
-        }
-        let (hash, shard) = self.locate(uid.as_str());
-        loop {
-            let mailbox = {
-                let mut shard = shard.lock();
-                if !shard.connections(hash, uid.as_str()).iter().any(|other| Arc::ptr_eq(other, connection)) {
-                    return;
-                }
-                self.open_mailbox(&mut shard, hash, uid, now)
-            };
-            let mut mailbox = mailbox.lock();
-            if !mailbox.dropped {
-                return mailbox.linger(linger, now);
-            }
-        }
-    }
-
-    /// Whether a page of `uid` counts as there that has no connection at this moment.
-    #[must_use]
-    pub fn is_lingering(&self, uid: &str, now: Now) -> bool {
-        let (hash, shard) = self.locate(uid);
-        let mailbox = shard.lock().mailbox(hash, uid);
-        mailbox.is_some_and(|mailbox| mailbox.lock().is_lingering(now))
-    }
-
-    /// Sends a message to every connection of `uid`, and keeps it for its `ttl`.
-    pub fn push(&self, uid: &str, post: &Post<'_>, now: Now) -> Delivered {
-        let (hash, shard) = self.locate(uid);
-        let delivered = loop {
-            let mailbox = {
-                let mut shard = shard.lock();
-                let user = shard.user(hash, uid);
-                let sequenced = user.as_ref().is_some_and(User::is_sequenced);
-                match shard.mailbox(hash, uid) {
-                    Some(mailbox) => mailbox,
-                    None if post.ttl.is_zero() && !sequenced => {
-                        drop(shard);
-                        // The common case: nobody can resume and nothing is kept, so nothing is numbered. What has
-                        // no name then has nothing by which anyone could ask for its trail.
-                        let mark = if post.body.id.is_empty() {
-                            Mark::NONE
-                        } else {
-                            self.trail.follow(post.body.id, uid, 0, now)
-                        };
-                        let Some(user) = user else {
-                            self.trail.note(mark, Step::ABSENT, now);
-                            return Delivered::default();
-                        };
-                        let message = Message::with_body(post.frame, post.body, 0).marked(mark);
-                        return user.deliver(&message, &self.trail, now);
-                    }
-                    None => {
-                        let Ok(owned) = Uid::new(uid) else { return Delivered::default() };
-                        self.open_mailbox(&mut shard, hash, &owned, now)
-                    }
-                }
-            };
-            let mut mailbox = mailbox.lock();
-            if mailbox.dropped {
-                continue;
-            }
-            break self.push_into(&mut mailbox, hash, uid, post, now);
-        };
-        self.relieve(now);
-        delivered
-    }
-
-    /// Numbers, delivers and keeps a message while its mailbox is locked.
-    fn push_into(
-        &self,
-        mailbox: &mut MutexGuard<'_, Mailbox>,
-        hash: u64,
-        uid: &str,
-        post: &Post<'_>,
-        now: Now,
-    ) -> Delivered {
-        let retention = *self.retention.read();
-        mailbox.touch(now, &retention);
-        mailbox.last += 1;
-        let mark = self.trail.follow(post.body.id, uid, mailbox.last, now);
-        let message = Message::with_body(post.frame, post.body, mailbox.last).marked(mark);
-        let user = self.locate(uid).1.lock().user(hash, uid);
-        let mut delivered = Delivered::default();
-        if let Some(user) = user {
-            delivered = user.deliver(&message, &self.trail, now);
-            mailbox.linger(user.linger(), now);
-        }
-        delivered.seq = mailbox.last;
-        let expires = mailbox.expiry(post.ttl, now);
-        if expires > now {
-            let written = delivered.written > 0;
-            let kept = Kept::new(&message, post, expires, written);
-            if !written {
-                self.trail.note(mark, Step::Held, now);
-                self.lingered.fetch_add(u64::from(post.ttl.is_zero()), Ordering::Relaxed);
-            }
-            let mut change = mailbox.keep(kept, &retention, &self.trail, now);
-            let expired = mailbox.expire(now, &self.trail);
-            change.freed += expired.freed;
-            change.lost += expired.lost;
-            self.account(change);
-            delivered.held = usize::from(!written);
-        } else if delivered.connections == 0 {
-            self.trail.note(mark, Step::ABSENT, now);
-        }
-        delivered
-    }
-
-    /// The mailbox of `uid`, made when there is none.
-    fn open_mailbox(&self, shard: &mut Shard<O>, hash: u64, uid: &Uid, now: Now) -> Arc<Mutex<Mailbox>> {
-        if let Some(mailbox) = shard.mailbox(hash, uid.as_str()) {
-            return mailbox;
-        }
-        let horizon = self.horizon.load(Ordering::Acquire);
-        let user = shard.user(hash, uid.as_str());
-        let numbers = user.map_or((horizon, horizon), |user| user.numbers(horizon));
-        self.make_mailbox(shard, hash, uid, numbers, now)
-    }
-
-    fn make_mailbox(
-        &self,
-        shard: &mut Shard<O>,
-        hash: u64,
-        uid: &Uid,
-        (floor, last): (u64, u64),
-        now: Now,
-    ) -> Arc<Mutex<Mailbox>> {
-        let mut mailbox = Mailbox::new(floor, last, 0);
-        mailbox.touch(now, &self.retention.read());
-        let mailbox = Arc::new(Mutex::new(mailbox));
-        let labelled = Labelled { uid: uid.clone(), mailbox: Arc::clone(&mailbox) };
-        shard.mailboxes.insert_unique(hash, labelled, |other| self.hash(other.uid.as_str()));
-        self.memory.fetch_add(EMPTY_MAILBOX, Ordering::Relaxed);
-        mailbox
-    }
-
-    /// Gives up what is too old in every mailbox, and drops those that are empty and idle. To be called every few
-    /// seconds.
-    pub fn sweep(&self, now: Now) {
-        for shard in &self.shards {
-            let all: Vec<_> = {
-                let shard = shard.lock();
-                shard.mailboxes.iter().map(|it| (it.uid.clone(), Arc::clone(&it.mailbox))).collect()
-            };
-            for (uid, mailbox) in all {
-                let mut mailbox = mailbox.lock();
-                let change = mailbox.expire(now, &self.trail);
-                self.account(change);
-                if mailbox.is_idle(now) {
-                    self.drop_mailbox(&mut mailbox, &uid);
-                }
-            }
-        }
-    }
-
-    /// Takes a mailbox out of the table. Its numbers must not be used again, so the horizon rises to them.
-    fn drop_mailbox(&self, mailbox: &mut Mailbox, uid: &Uid) {
-        if std::mem::replace(&mut mailbox.dropped, true) {
-            return;
-        }
-        self.horizon.fetch_max(mailbox.last, Ordering::AcqRel);
-        let (hash, shard) = self.locate(uid.as_str());
-        let mut shard = shard.lock();
-        if let Ok(entry) = shard.mailboxes.find_entry(hash, |it| it.uid == *uid) {
-            drop(entry.remove());
-            shrink(&mut shard.mailboxes, |it| self.hash(it.uid.as_str()));
-            self.memory.fetch_sub(EMPTY_MAILBOX, Ordering::Relaxed);
-        }
-    }
-
-    /// Brings the memory of all mailboxes back within its bound. Fair: of a handful of mailboxes looked at, the
-    /// largest gives up its older half, so that one hoarder cannot push out everyone else.
-    fn relieve(&self, now: Now) {
-        const HANDFUL: usize = 8;
-        let bound = self.retention.read().memory;
-        let mut fruitless = 0;
-        while self.memory.load(Ordering::Relaxed) > bound && fruitless < SHARDS {
-            let turn = self.relief.fetch_add(1, Ordering::Relaxed);
-            let handful: Vec<_> = {
-                let shard = self.shards[turn % SHARDS].lock();
-                let skip = (turn / SHARDS * HANDFUL) % shard.mailboxes.len().max(1);
-                let some = shard.mailboxes.iter().skip(skip).take(HANDFUL);
-                some.map(|it| (it.uid.clone(), Arc::clone(&it.mailbox))).collect()
-            };
-            let largest = handful.iter().max_by_key(|(_, mailbox)| mailbox.lock().bytes());
-            let Some((uid, mailbox)) = largest else {
-                fruitless += 1;
-                continue;
-            };
-            let mut mailbox = mailbox.lock();
-            let change = mailbox.halve(&self.trail, now);
-            if change.freed == 0 {
-                self.drop_mailbox(&mut mailbox, uid);
-            }
-            self.account(change);
-        }
-    }
-
-    fn account(&self, change: Change) {
-        self.memory.fetch_add(change.added, Ordering::Relaxed);
-        self.memory.fetch_sub(change.freed, Ordering::Relaxed);
-        self.lost.fetch_add(change.lost as u64, Ordering::Relaxed);
-    }
-
-    /// Bytes that all mailboxes take.
-    #[must_use]
-    pub fn mailbox_bytes(&self) -> usize {
-        self.memory.load(Ordering::Relaxed)
-    }
-
-    /// How many mailboxes there are.
-    #[must_use]
-    pub fn mailboxes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().mailboxes.len()).sum()
-    }
-
-    /// How many kept messages were given up, by age or for want of room, before anybody was sent them.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    /// How many messages were kept that had no `ttl`, because a page lingered that had no connection.
-    #[must_use]
-    pub fn lingered(&self) -> u64 {
-        self.lingered.load(Ordering::Relaxed)
-    }
-
-    /// Sends `message` to every bound connection.
-    ///
-    /// Connections that bind or close meanwhile may or may not be among them. It takes a while when there are many, and
-    /// lets other threads go first every now and then.
-    pub fn broadcast(&self, message: &Message<'_>) -> Delivered {
-        let mut delivered = Delivered::default();
-        let mut users: Vec<User<O>> = Vec::new();
-        let mut courtesy = Courtesy::default();
-        for shard in &self.shards {
-            users.extend(shard.lock().users.iter().map(User::share));
-            for user in users.drain(..) {
-                delivered += user.deliver(message, &self.trail, 0);
-                courtesy.delivered();
-            }
-        }
-        delivered
-    }
-
     /// The connections of `uid`, oldest first.
     #[must_use]
     pub fn connections_of(&self, uid: &str) -> Vec<Arc<O>> {
@@ -669,6 +355,12 @@ impl<O: Outbox> Hub<O> {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many uids have at least one connection.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.users.load(Ordering::Relaxed)
     }
 
     /// Whether uids that come and go are noted for [`Hub::transitions`]; off at first. When it is turned off, what was
@@ -692,12 +384,6 @@ impl<O: Outbox> Hub<O> {
         transitions
     }
 
-    /// How many uids have at least one connection.
-    #[must_use]
-    pub fn users(&self) -> usize {
-        self.users.load(Ordering::Relaxed)
-    }
-
     /// Makes `uid` a member of `group`, whether or not it is connected. Says whether it was not yet.
     ///
     /// # Errors
@@ -709,20 +395,6 @@ impl<O: Outbox> Hub<O> {
     /// Ends the membership of `uid` in `group`. Says whether there was one.
     pub fn leave(&self, group: &str, uid: &str) -> bool {
         self.groups.leave(group, uid)
-    }
-
-    /// Sends a message to every connection of every member of `group`, and keeps it for each for its `ttl`.
-    pub fn push_group(&self, group: &str, post: &Post<'_>, now: Now) -> Delivered {
-        let mut delivered = Delivered::default();
-        let mut courtesy = Courtesy::default();
-        for uids in self.groups.members(group).chunks(AHEAD) {
-            self.look_ahead(uids.iter().map(Uid::as_str));
-            for uid in uids {
-                delivered += self.push(uid.as_str(), post, now);
-                courtesy.delivered();
-            }
-        }
-        delivered
     }
 
     fn find(&self, uid: &str) -> Option<User<O>> {
@@ -737,135 +409,5 @@ impl<O: Outbox> Hub<O> {
     fn locate(&self, uid: &str) -> (u64, &Mutex<Shard<O>>) {
         let hash = self.hash(uid);
         (hash, &self.shards[shard_of(hash)])
-    }
-}
-
-/// The table uses the low bits and the top seven; the shard comes from bits between.
-const fn shard_of(hash: u64) -> usize {
-    (hash >> 32) as usize % SHARDS
-}
-
-/// Gives up the processor between the deliveries of a long fan-out, so that a push to one uid or a new connection that
-/// waits for the same core waits for a few of them (about 6 us each on loopback) and not for a scheduler's time slice.
-#[derive(Default)]
-struct Courtesy(u32);
-
-impl Courtesy {
-    const EVERY: u32 = 32;
-
-    fn delivered(&mut self) {
-        self.0 += 1;
-        if self.0.is_multiple_of(Self::EVERY) {
-            std::thread::yield_now();
-        }
-    }
-}
-
-/// Gives memory back after a crowd has left; the factor keeps a table that breathes from reallocating each time.
-fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
-    if table.capacity() > 64 && table.len() * 4 < table.capacity() {
-        table.shrink_to(table.len() * 2, hash);
-    }
-}
-
-impl<O: Outbox> Shard<O> {
-    fn user(&self, hash: u64, uid: &str) -> Option<User<O>> {
-        self.users.find(hash, |user| user.is(uid)).map(User::share)
-    }
-
-    fn connections(&self, hash: u64, uid: &str) -> &[Arc<O>] {
-        self.users.find(hash, |user| user.is(uid)).map_or(&[], User::connections)
-    }
-
-    fn mailbox(&self, hash: u64, uid: &str) -> Option<Arc<Mutex<Mailbox>>> {
-        self.mailboxes.find(hash, |it| it.uid.as_str() == uid).map(|it| Arc::clone(&it.mailbox))
-    }
-}
-
-impl<O: Outbox> User<O> {
-    /// Whether some connection can resume.
-    fn is_sequenced(&self) -> bool {
-        self.connections().iter().any(|connection| connection.seen().is_some())
-    }
-
-    /// How long one of its pages lingers at most.
-    fn linger(&self) -> Duration {
-        self.connections().iter().map(|connection| connection.linger()).max().unwrap_or_default()
-    }
-
-    /// The floor and the last number of a mailbox made while these connections are there; see [`crate::mailbox`].
-    fn numbers(&self, horizon: u64) -> (u64, u64) {
-        let seen = || self.connections().iter().filter_map(|connection| connection.seen());
-        (seen().min().unwrap_or(horizon), seen().max().unwrap_or(horizon).max(horizon))
-    }
-
-    fn connections(&self) -> &[Arc<O>] {
-        match self {
-            Self::One(connection) => std::slice::from_ref(connection),
-            Self::Many(many) => &many.connections,
-        }
-    }
-
-    fn uid(&self) -> &str {
-        self.connections().first().and_then(|connection| connection.uid()).map_or("", Uid::as_str)
-    }
-
-    fn is(&self, uid: &str) -> bool {
-        self.uid() == uid
-    }
-
-    fn share(&self) -> Self {
-        match self {
-            Self::One(connection) => Self::One(Arc::clone(connection)),
-            Self::Many(many) => Self::Many(Arc::clone(many)),
-        }
-    }
-
-    fn with(&self, connection: &Arc<O>) -> Self {
-        let connections = self.connections().iter().chain([connection]).cloned().collect();
-        let order = match self {
-            Self::One(_) => Arc::default(),
-            Self::Many(many) => Arc::clone(&many.order),
-        };
-        Self::Many(Arc::new(Many { connections, order }))
-    }
-
-    fn without(&self, connection: &Arc<O>) -> Option<Self> {
-        let Self::Many(many) = self else { return None };
-        let rest: Box<[_]> =
-            many.connections.iter().filter(|other| !Arc::ptr_eq(other, connection)).cloned().collect();
-        match &*rest {
-            [] => None,
-            [last] => Some(Self::One(Arc::clone(last))),
-            _ => Some(Self::Many(Arc::new(Many { connections: rest, order: Arc::clone(&many.order) }))),
-        }
-    }
-
-    fn deliver(&self, message: &Message<'_>, trail: &Trail, now: Now) -> Delivered {
-        let _in_order = match self {
-            Self::One(_) => None,
-            Self::Many(many) => Some(many.order.lock()),
-        };
-        let connections = self.connections();
-        let mut delivered = Delivered { connections: connections.len(), ..Delivered::default() };
-        for connection in connections {
-            let sent = connection.deliver(message);
-            trail.note_sent(message, connection.number(), sent, now);
-            if sent == Sent::Written {
-                delivered.written += 1;
-                delivered.sequenced += usize::from(connection.seen().is_some());
-            }
-        }
-        delivered
-    }
-}
-
-impl std::ops::AddAssign for Delivered {
-    fn add_assign(&mut self, other: Self) {
-        self.connections += other.connections;
-        self.written += other.written;
-        self.sequenced += other.sequenced;
-        self.held += other.held;
-        self.seq = other.seq;
     }
 }
