@@ -8,9 +8,9 @@
 //!   its `last` in the hub's *horizon* and a new one starts there;
 //! - `floor`: whoever has seen at least this has missed nothing that is not kept here. It rises whenever a message
 //!   that should have waited is lost, by age or for want of room;
-//! - every sequenced connection knows the number it was last sent ([`crate::Outbox::seen`]). As long as one is
-//!   connected without a mailbox, it has missed nothing that could have waited, so the least such number is a new
-//!   mailbox's floor.
+//! - every sequenced connection knows the number it was last sent, or up to which nothing is owed to it any more
+//!   ([`crate::Outbox::seen`]). As long as one is connected without a mailbox, nothing after that number that could have
+//!   waited was lost, so the least such number is a new mailbox's floor.
 //!
 //! Whoever holds a mailbox's lock decides the order of its uid's messages: a push numbers and delivers under it, and
 //! a page that comes back is caught up and bound under it, so it can neither miss nor repeat one.
@@ -106,6 +106,10 @@ impl Kept {
         if !self.written {
             trail.note(self.mark, Step::Dropped { connection: None, reason }, now);
         }
+    }
+
+    pub(crate) const fn is_owed(&self) -> bool {
+        self.owed
     }
 
     fn size(&self) -> usize {

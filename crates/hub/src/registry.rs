@@ -37,10 +37,14 @@ pub trait Outbox: Send + Sync + 'static {
     fn deliver(&self, message: &Message<'_>) -> Sent;
 
     /// For a connection that can resume: the number up to which it was sent everything, as its greeting said and each
-    /// delivery since. `None` for one that cannot.
+    /// delivery since, or [`Outbox::settle`]. `None` for one that cannot.
     fn seen(&self) -> Option<u64> {
         None
     }
+
+    /// Takes note that nothing up to this number is owed to it any more: it was sent it, or was told that it is gone.
+    /// [`Outbox::seen`] is at least that from now on.
+    fn settle(&self, _seq: u64) {}
 
     /// For a connection that takes nothing more because its page is about to come back on another, as a long-poll does
     /// that was answered: how long it counts as there. Zero for any other.
@@ -97,6 +101,10 @@ pub enum BindError {
     /// The connection names no uid.
     #[error("bind: the connection names no uid")]
     Unnamed,
+    /// After it was greeted and before it was reachable, something came that it was to get and had to be given up
+    /// again. It should come back and be told.
+    #[error("bind: overtaken by what could not be kept")]
+    Overtaken,
 }
 
 /// Every bound connection by uid, and the groups.
@@ -177,7 +185,7 @@ impl<O: Outbox> Hub<O> {
     ///
     /// # Errors
     /// [`BindError`]; the connection is then not reachable, and was not greeted unless it lost a race for the last
-    /// place.
+    /// place or was overtaken.
     pub fn bind(
         &self,
         connection: &Arc<O>,
@@ -228,6 +236,9 @@ impl<O: Outbox> Hub<O> {
                 CatchUp::Lost => false,
                 CatchUp::Unsent | CatchUp::Nothing => true,
             };
+            if greeted.is_some_and(|seq| seq < mailbox.floor) && connection.seen().is_some() {
+                return Err(BindError::Overtaken);
+            }
             let after = greeted.or(asked);
             let missed = |kept: &Kept| after.map_or(!kept.written, |after| kept.seq > after);
             if greeted.is_none() {
@@ -236,14 +247,20 @@ impl<O: Outbox> Hub<O> {
                 let seq = asked.filter(|_| recovered).unwrap_or(before);
                 greet(Greeting { seq, recovered, catching_up: true });
             }
+            let mut settled = mailbox.floor;
             for kept in mailbox.kept() {
                 if missed(kept) {
                     let message = kept.message(&self.epoch);
                     let sent = connection.deliver(&message);
                     self.trail.note_sent(&message, connection.number(), sent, now);
                     kept.written |= sent == Sent::Written;
+                } else if kept.is_owed() {
+                    settled = settled.max(kept.seq);
                 }
             }
+            // What it was told is gone, and what it is not owed: other pages may be, so once the mailbox is dropped it must
+            // not stand for having missed none of it.
+            connection.settle(settled);
             mailbox.touch(now, &self.retention.read());
             return self.admit(&mut shard.lock(), hash, connection, limit);
         }

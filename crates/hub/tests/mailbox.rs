@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use doorbell_hub::{Body, CatchUp, Greeting, Hub, Message, Now, Outbox, Post, Retention, Sent};
+use doorbell_hub::{BindError, Body, CatchUp, Greeting, Hub, Message, Now, Outbox, Post, Retention, Sent};
 use doorbell_protocol::Uid;
 use proptest::prelude::*;
 
@@ -41,6 +41,10 @@ impl Outbox for Page {
 
     fn linger(&self) -> Duration {
         Duration::from_millis(self.linger.load(Ordering::SeqCst))
+    }
+
+    fn settle(&self, seq: u64) {
+        self.seen.fetch_max(seq, Ordering::SeqCst);
     }
 
     fn seen(&self) -> Option<u64> {
@@ -240,7 +244,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
 
     #[test]
     fn with_room_nothing_is_missed(steps in prop::collection::vec(step(), 0..120)) {
@@ -279,6 +283,82 @@ fn an_idle_uid_without_mail_has_no_mailbox() {
     assert_eq!((world.hub.mailboxes(), world.hub.mailbox_bytes()), (0, 0));
     world.run(Step::Push { uid: 0, ttl: 50 });
     world.settle();
+}
+
+/// One uid and a hub whose empty mailboxes are dropped soon.
+struct Household {
+    hub: Hub<Page>,
+}
+
+impl Household {
+    fn new() -> Self {
+        let hub = Hub::new();
+        hub.retain(Retention { idle: Duration::from_millis(500), ..Retention::default() });
+        Self { hub }
+    }
+
+    fn bind(&self, catch_up: CatchUp, now: Now) -> (Arc<Page>, Greeting) {
+        let page = Arc::new(Page::new(Uid::new("u").expect("valid")));
+        let mut greeting = None;
+        let greet = |given: Greeting| {
+            page.seen.store(given.seq, Ordering::SeqCst);
+            greeting = Some(given);
+        };
+        self.hub.bind(&page, 10, catch_up, now, greet).expect("there is room");
+        (page, greeting.expect("greeted"))
+    }
+
+    fn push(&self, ttl: u64, now: Now) -> u64 {
+        let body = Body { id: "", data: b"0", epoch: "" };
+        self.hub.push("u", &Post { frame: b"0", body, ttl: Duration::from_millis(ttl) }, now).seq
+    }
+}
+
+#[test]
+fn a_page_that_was_told_of_a_gap_hides_it_from_no_other() {
+    let it = Household::new();
+    it.hub.unbind(&it.bind(CatchUp::Unsent, 1).0, 1);
+    let first = it.push(1_000, 1);
+    it.push(50, 1);
+    // It is told that the second is gone, and gets the first.
+    let (told, greeting) = it.bind(CatchUp::After(first - 1), 60);
+    assert!(!greeting.recovered && told.got.lock().expect("no poison").len() == 1);
+    it.hub.sweep(2_000);
+    assert_eq!(it.hub.mailboxes(), 0);
+    let (_, greeting) = it.bind(CatchUp::After(first), 2_000);
+    assert!(!greeting.recovered, "this one has the first and misses the second");
+}
+
+#[test]
+fn what_a_new_page_was_not_owed_is_hidden_from_no_other() {
+    let it = Household::new();
+    it.hub.unbind(&it.bind(CatchUp::Unsent, 1).0, 1);
+    let first = it.push(1_000, 1);
+    let (listening, _) = it.bind(CatchUp::After(first), 1);
+    it.push(1_000, 1);
+    it.hub.unbind(&listening, 1);
+    // It is owed what nobody was sent: the first, and not the second.
+    let (new, greeting) = it.bind(CatchUp::Unsent, 1);
+    assert!(greeting.recovered && new.got.lock().expect("no poison").len() == 1);
+    it.hub.sweep(2_000);
+    assert_eq!(it.hub.mailboxes(), 0);
+    let (_, greeting) = it.bind(CatchUp::After(first), 2_000);
+    assert!(!greeting.recovered, "this one misses the second");
+}
+
+#[test]
+fn a_page_that_is_overtaken_while_it_is_greeted_is_sent_away() {
+    let it = Household::new();
+    it.hub.retain(Retention { messages: 1, ..Retention::default() });
+    let page = Arc::new(Page::new(Uid::new("u").expect("valid")));
+    let bound = it.hub.bind(&page, 10, CatchUp::Unsent, 1, |greeting| {
+        page.seen.store(greeting.seq, Ordering::SeqCst);
+        it.push(1_000, 1);
+        it.push(1_000, 1);
+    });
+    assert_eq!(bound, Err(BindError::Overtaken), "the first is gone, and it was not told");
+    let (again, greeting) = it.bind(CatchUp::After(page.seen.load(Ordering::SeqCst)), 1);
+    assert!(!greeting.recovered && again.got.lock().expect("no poison").len() == 1);
 }
 
 #[test]

@@ -539,6 +539,10 @@ impl Outbox for Connection {
         }
     }
 
+    fn settle(&self, seq: u64) {
+        self.seen.fetch_max(seq, Ordering::AcqRel);
+    }
+
     fn seen(&self) -> Option<u64> {
         (self.dialect != Dialect::Plain).then(|| self.seen.load(Ordering::Acquire))
     }

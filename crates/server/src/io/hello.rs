@@ -78,6 +78,7 @@ pub(super) fn bind(
         BindError::TooMany { .. } | BindError::Unnamed => {
             Unwelcome { code: CloseCode::POLICY, reason: "connections_per_uid" }
         }
+        BindError::Overtaken => Unwelcome { code: CloseCode::TOO_SLOW, reason: "overtaken" },
     })?;
     tracing::debug!(
         connection = %connection.id(),
