@@ -62,8 +62,7 @@ export async function startWeChat(owner = undefined) {
     /** The code that a mini program's account has made last: `{ appid, scene, page }`, as a scan has it. */
     async lastProgramCode() {
       const { program_codes: codes } = await ask('GET', 'state');
-      const id = Object.keys(codes).at(-1);
-      const { kind, ...code } = await ask('POST', 'scan', { person: 'xiaoming', text: `${base}/a/${id}` });
+      const { kind, ...code } = await ask('POST', 'scan', { person: 'xiaoming', text: `${base}/a/${codes.at(-1).id}` });
       return code;
     },
     stop: () => stop(standin),

@@ -218,7 +218,6 @@ pub(crate) async fn mini_program_code(
     // WeChat draws a flower that only its app can read; this one any camera can.
     let id = random(12);
     let Some(picture) = jpeg(&format!("{}/a/{id}", shared.base)) else { return fail(-1, "system error") };
-    let code = ProgramCode { appid, scene: scene.into(), page: page.into() };
-    world.program_codes.insert(id, code);
+    world.program_codes.push(ProgramCode { id, appid, scene: scene.into(), page: page.into() });
     ([(header::CONTENT_TYPE, "image/jpeg")], picture).into_response()
 }

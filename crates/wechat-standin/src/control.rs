@@ -229,7 +229,8 @@ pub(crate) async fn scan(shared: &Shared, person: &str, text: &str, follow: bool
         });
     }
     if let Some(id) = text.strip_prefix(&format!("{}/a/", shared.base)) {
-        let code = shared.world.lock().program_codes.get(id).cloned().ok_or("no such code")?;
+        let world = shared.world.lock();
+        let code = world.program_codes.iter().find(|code| code.id == id).cloned().ok_or("no such code")?;
         return Ok(Scanned::Program { code });
     }
     if text.starts_with("http://") || text.starts_with("https://") {

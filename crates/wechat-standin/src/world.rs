@@ -142,6 +142,8 @@ pub(crate) struct Ticket {
 /// A code that opens a mini program. It never expires.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ProgramCode {
+    /// What its picture's URL ends with.
+    pub(crate) id: String,
     pub(crate) appid: String,
     pub(crate) scene: String,
     pub(crate) page: String,
@@ -196,7 +198,8 @@ pub(crate) struct World {
     pub(crate) tickets: HashMap<String, Ticket>,
     /// By the id in a code's URL: the ticket.
     pub(crate) scene_urls: HashMap<String, String>,
-    pub(crate) program_codes: HashMap<String, ProgramCode>,
+    /// Oldest first.
+    pub(crate) program_codes: Vec<ProgramCode>,
     pub(crate) waiting: HashMap<String, Waiting>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) quotas: HashMap<String, Quota>,
@@ -222,7 +225,7 @@ impl World {
             plain: HashMap::new(),
             tickets: HashMap::new(),
             scene_urls: HashMap::new(),
-            program_codes: HashMap::new(),
+            program_codes: Vec::new(),
             waiting: HashMap::new(),
             faults: Vec::new(),
             quotas: HashMap::new(),
