@@ -95,7 +95,7 @@ fn js() -> anyhow::Result<Tally> {
 
 fn php() -> anyhow::Result<Tally> {
     install::for_php()?;
-    must(cargo().args(["build", "--package", "doorbell"]))?;
+    build_binaries()?;
     let package = repository().join("clients/php");
     must(program("composer").args(["validate", "--strict", "--no-interaction"]).current_dir(&package))?;
     let report = target()?.join("phpunit.xml");
@@ -123,9 +123,14 @@ fn schema() -> anyhow::Result<Tally> {
     )
 }
 
+/// Always both at once: alone, each would be built again with the features that only it asks its dependencies for.
+fn build_binaries() -> anyhow::Result<()> {
+    must(cargo().args(["build", "--package", "doorbell", "--package", "doorbell-wechat-standin"]))
+}
+
 /// Runs the `*.test.js` files of some folders of `tests`, one at a time: several of them want the whole machine.
 fn node(tests: &Path, folders: &[&str], name: &str, environment: &[(&str, &OsStr)]) -> anyhow::Result<Tally> {
-    must(cargo().args(["build", "--package", "doorbell", "--package", "doorbell-wechat-standin"]))?;
+    build_binaries()?;
     let report = target()?.join(format!("{name}.tap"));
     let mut command = program("node");
     command
