@@ -133,20 +133,17 @@ impl<'a> Stage<'a> {
         self.server.settle()
     }
 
+    fn plan(&self, uids: usize, count: u64, pace: Pace, seed: u64) -> PushPlan {
+        let payload_bytes = self.options.payload_bytes;
+        PushPlan { first: 0, uids, count, payload_bytes, pace, numbering: Numbering::Sequence, seed }
+    }
+
     fn pushes(&mut self, uids: usize) -> anyhow::Result<(Measured, Measured)> {
         let o = self.options;
         let pace = Pace::Pipelined(o.window);
         let (mut server, mut floor) = (Measured::default(), Measured::default());
         for (seed, count) in slices(o.pushes) {
-            let plan = PushPlan {
-                first: 0,
-                uids,
-                count,
-                payload_bytes: o.payload_bytes,
-                pace,
-                numbering: Numbering::Sequence,
-                seed,
-            };
+            let plan = self.plan(uids, count, pace, seed);
             server += pushes(&self.server, &mut self.fleet, &plan)?;
             floor += floor_push(&mut self.floor, &mut self.floor_fleet, &plan)?;
         }
@@ -168,15 +165,7 @@ impl<'a> Stage<'a> {
         let pace = Pace::PerSecond(o.modest_rate);
         let (mut server, mut floor) = (Measured::default(), Measured::default());
         for (seed, count) in slices(o.modest_pushes) {
-            let plan = PushPlan {
-                first: 0,
-                uids: o.receivers,
-                count,
-                payload_bytes: o.payload_bytes,
-                pace,
-                numbering: Numbering::Sequence,
-                seed,
-            };
+            let plan = self.plan(o.receivers, count, pace, seed);
             server += pushes(&self.server, &mut self.fleet, &plan)?;
             floor += floor_answers(&self.floor, &mut self.floor_fleet, &plan)?;
         }

@@ -308,6 +308,19 @@ impl Household {
         (page, greeting.expect("greeted"))
     }
 
+    /// One where somebody was once, so that what comes waits.
+    fn visited() -> Self {
+        let it = Self::new();
+        it.hub.unbind(&it.bind(CatchUp::Unsent, 1).0, 1);
+        it
+    }
+
+    /// Lets the mailbox empty itself and go.
+    fn forget(&self, now: Now) {
+        self.hub.sweep(now);
+        assert_eq!(self.hub.mailboxes(), 0);
+    }
+
     fn push(&self, ttl: u64, now: Now) -> u64 {
         let body = Body { id: "", data: b"0", epoch: "" };
         self.hub.push("u", &Post { frame: b"0", body, ttl: Duration::from_millis(ttl) }, now).seq
@@ -316,23 +329,20 @@ impl Household {
 
 #[test]
 fn a_page_that_was_told_of_a_gap_hides_it_from_no_other() {
-    let it = Household::new();
-    it.hub.unbind(&it.bind(CatchUp::Unsent, 1).0, 1);
+    let it = Household::visited();
     let first = it.push(1_000, 1);
     it.push(50, 1);
     // It is told that the second is gone, and gets the first.
     let (told, greeting) = it.bind(CatchUp::After(first - 1), 60);
     assert!(!greeting.recovered && told.got.lock().expect("no poison").len() == 1);
-    it.hub.sweep(2_000);
-    assert_eq!(it.hub.mailboxes(), 0);
+    it.forget(2_000);
     let (_, greeting) = it.bind(CatchUp::After(first), 2_000);
     assert!(!greeting.recovered, "this one has the first and misses the second");
 }
 
 #[test]
 fn what_a_new_page_was_not_owed_is_hidden_from_no_other() {
-    let it = Household::new();
-    it.hub.unbind(&it.bind(CatchUp::Unsent, 1).0, 1);
+    let it = Household::visited();
     let first = it.push(1_000, 1);
     let (listening, _) = it.bind(CatchUp::After(first), 1);
     it.push(1_000, 1);
@@ -340,8 +350,7 @@ fn what_a_new_page_was_not_owed_is_hidden_from_no_other() {
     // It is owed what nobody was sent: the first, and not the second.
     let (new, greeting) = it.bind(CatchUp::Unsent, 1);
     assert!(greeting.recovered && new.got.lock().expect("no poison").len() == 1);
-    it.hub.sweep(2_000);
-    assert_eq!(it.hub.mailboxes(), 0);
+    it.forget(2_000);
     let (_, greeting) = it.bind(CatchUp::After(first), 2_000);
     assert!(!greeting.recovered, "this one misses the second");
 }
