@@ -1,19 +1,14 @@
-//! Fields that several requests have: who, how long, what.
-
-use std::time::Duration;
+//! Fields that several requests have: who, what.
 
 use doorbell_protocol::Uid;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::openapi::schema::{AnyOfBuilder, SchemaType};
-use utoipa::openapi::{KnownFormat, ObjectBuilder, OneOfBuilder, RefOr, Schema, SchemaFormat, Type};
+use utoipa::openapi::{KnownFormat, Object, ObjectBuilder, OneOfBuilder, RefOr, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::api::Answer;
 use super::problem::Problem;
-
-/// The longest time a `ttl` may be.
-const MAX_TTL: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// A uid as JSON writes it: a string, or an integer that stands for its digits.
 #[derive(Debug, Deserialize)]
@@ -24,14 +19,6 @@ pub(super) enum UidField {
     Signed(i64),
 }
 
-/// Seconds, or a text such as `"90s"`.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a ttl is a number of seconds or a text such as \"90s\"")]
-pub(super) enum Ttl {
-    Seconds(u64),
-    Text(String),
-}
-
 impl UidField {
     pub(super) fn uid(&self) -> Answer<Uid> {
         let uid = match self {
@@ -40,29 +27,6 @@ impl UidField {
             Self::Signed(number) => Uid::new(&number.to_string()),
         };
         uid.map_err(|error| Problem::bad_request("uid", error.to_string()))
-    }
-}
-
-impl Ttl {
-    pub(super) fn duration(&self) -> Answer<Duration> {
-        let duration = match self {
-            Self::Seconds(seconds) => Some(Duration::from_secs(*seconds)),
-            Self::Text(text) => {
-                let at = text.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(text.len());
-                let (number, unit) = text.split_at(at);
-                number.parse().ok().and_then(|number: u64| match unit {
-                    "ms" => Some(Duration::from_millis(number)),
-                    "s" => Some(Duration::from_secs(number)),
-                    "m" => number.checked_mul(60).map(Duration::from_secs),
-                    "h" => number.checked_mul(3_600).map(Duration::from_secs),
-                    _ => None,
-                })
-            }
-        };
-        duration.filter(|ttl| *ttl <= MAX_TTL).ok_or_else(|| {
-            let detail = "`ttl` is a number of seconds or a text such as \"90s\" or \"5m\", up to 7 days";
-            Problem::bad_request("ttl", detail)
-        })
     }
 }
 
@@ -85,21 +49,6 @@ impl PartialSchema for UidField {
     }
 }
 
-impl ToSchema for Ttl {}
-
-impl PartialSchema for Ttl {
-    fn schema() -> RefOr<Schema> {
-        let seconds = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .minimum(Some(0))
-            .maximum(Some(MAX_TTL.as_secs()))
-            .description(Some("seconds"));
-        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]+(ms|s|m|h)$"));
-        let about = "A time: seconds, or a text such as \"90s\", \"5m\" or \"1h\"; at most 7 days.";
-        OneOfBuilder::new().item(seconds).item(text).description(Some(about)).into()
-    }
-}
-
 /// Any JSON value, `null` too.
 pub(super) fn any_json() -> Schema {
     let about = "What the page gets: any JSON value. A plain connection gets a string as itself.";
@@ -115,17 +64,33 @@ pub(super) fn any_ip() -> Schema {
 }
 
 /// An object of which exactly one of two fields is required, though its type has both as an `Option`.
-pub(super) fn either(object: RefOr<Schema>, fields: [&str; 2]) -> RefOr<Schema> {
+pub(super) fn either(object: RefOr<Schema>, [first, second]: [&str; 2]) -> RefOr<Schema> {
     let RefOr::T(Schema::Object(object)) = object else { return object };
-    let with = |field: &str, without: &str| {
-        let mut one = object.clone();
-        one.properties.remove(without);
-        one.properties.entry(field.to_owned()).and_modify(|schema| *schema = not_null(schema.clone()));
-        one.required.push(field.to_owned());
-        one
-    };
-    let [first, second] = fields;
-    OneOfBuilder::new().item(with(first, second)).item(with(second, first)).into()
+    let with_first = with(without(object.clone(), second), first);
+    let with_second = with(without(object, first), second);
+    OneOfBuilder::new().item(with_first).item(with_second).into()
+}
+
+/// An object of which two fields exclude each other, though its type has both as an `Option`.
+pub(super) fn not_both(object: RefOr<Schema>, [first, second]: [&str; 2]) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(object)) = object else { return object };
+    let without_second = without(object.clone(), second);
+    let with_second = with(without(object, first), second);
+    OneOfBuilder::new().item(without_second).item(with_second).into()
+}
+
+/// An object with an optional field required.
+fn with(mut object: Object, field: &str) -> Object {
+    object.properties.entry(field.to_owned()).and_modify(|schema| *schema = not_null(schema.clone()));
+    object.required.push(field.to_owned());
+    object
+}
+
+/// An object without an optional field, for which `null` stands too.
+fn without(mut object: Object, field: &str) -> Object {
+    let null = ObjectBuilder::new().schema_type(Type::Null).into();
+    object.properties.entry(field.to_owned()).and_modify(|schema| *schema = null);
+    object
 }
 
 /// What an `Option` is described as, without the `null`.

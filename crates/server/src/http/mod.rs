@@ -18,6 +18,7 @@ mod public;
 mod push;
 mod rewound;
 mod tokens;
+mod ttl;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -22,8 +22,9 @@ use utoipa::openapi::ObjectBuilder;
 use utoipa::openapi::schema::{AnyOfBuilder, SchemaType};
 
 use super::api::{Answer, App, aside, collect, read};
-use super::fields::{Ttl, UidField, any_json, either, present};
+use super::fields::{UidField, any_json, either, present};
 use super::problem::{Members, Problem, parse, parse_object};
+use super::ttl::Ttl;
 
 /// Uids one push may name.
 const MAX_UIDS: usize = 10_000;

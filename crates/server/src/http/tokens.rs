@@ -1,5 +1,6 @@
 //! Connection tokens: minted for a backend, and revoked.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
@@ -8,11 +9,13 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
 
 use super::api::{Answer, App, read, read_optional, valid_uid};
-use super::fields::{Ttl, UidField};
+use super::fields::{UidField, not_both};
 use super::problem::{Members, Problem};
 use super::push::random_name;
+use super::ttl::TokenTtl;
 use crate::context::{Ended, unix_seconds};
 use crate::identity::MintError;
 use crate::policy::Identity;
@@ -28,7 +31,7 @@ const MAX_TOKEN_ID_BYTES: usize = 256;
 pub(super) struct TokenRequest {
     uid: UidField,
     /// An hour without it.
-    ttl: Option<Ttl>,
+    ttl: Option<TokenTtl>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,9 +51,6 @@ pub(super) async fn mint(State(context): State<App>, body: Body) -> Answer<Json<
     let request: TokenRequest = read(&context, body).await?;
     let uid = request.uid.uid()?;
     let ttl = request.ttl.map_or(Ok(TOKEN_TTL), |ttl| ttl.duration())?;
-    if ttl < Duration::from_secs(1) {
-        return Err(Problem::bad_request("ttl", "a token lasts at least one second"));
-    }
     let policy = context.policy.load_full();
     let Identity::Token(keys) = &policy.identity else { return Err(open_identity()) };
     let now = SystemTime::now();
@@ -75,6 +75,21 @@ pub(super) struct RevokeRequest {
     token_id: Option<String>,
 }
 
+/// A [`RevokeRequest`], as it is described.
+pub(super) struct Revoking;
+
+impl ToSchema for Revoking {
+    fn name() -> Cow<'static, str> {
+        RevokeRequest::name()
+    }
+}
+
+impl utoipa::PartialSchema for Revoking {
+    fn schema() -> RefOr<Schema> {
+        not_both(<RevokeRequest as utoipa::PartialSchema>::schema(), ["before", "token_id"])
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RevokedTokens {
     uid: String,
@@ -88,7 +103,7 @@ pub(super) struct RevokedTokens {
 
 /// Ends tokens before their time, and the connections that came with them
 #[utoipa::path(post, path = "/v1/users/{uid}/revoke", tag = "users", params(("uid" = String, Path, min_length = 1, max_length = 128)),
-    request_body = Option<RevokeRequest>,
+    request_body = Option<Revoking>,
     responses((status = 200, description = "they no longer work", body = RevokedTokens),
         (status = 409, description = "there are no tokens", body = Members, content_type = "application/problem+json"),
         (status = 503, description = "there is no room to remember it", body = Members, content_type = "application/problem+json")))]
