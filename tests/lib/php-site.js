@@ -1,31 +1,23 @@
 // examples/php-site, as it lies there, served by PHP's own web server.
 
 import { mkdtemp, rm } from 'node:fs/promises';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { freePort } from './ports.js';
 import { start, stop } from './process.js';
 import { startServer } from './server.js';
 import { until } from './until.js';
 
 const FOLDER = fileURLToPath(new URL('../../examples/php-site/', import.meta.url));
 
-/** A port that was free a moment ago: neither PHP nor `public.origins` takes a 0. */
-async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await new Promise((listening) => server.once('listening', listening));
-  const { port } = server.address();
-  await new Promise((closed) => server.close(closed));
-  return port;
-}
-
 /**
  * A server whose only client is the site, and the site: `{ server, address }`. Tests differ in the server's
  * configuration alone: `name` is the client's only provider and `settings` the lines of `[providers.<name>]`.
  */
 export async function startPhpSite(owner, name, settings) {
+  // Neither PHP nor `public.origins` takes a 0.
   const port = await freePort();
   const config = `
 [public]
