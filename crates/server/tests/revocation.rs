@@ -215,25 +215,52 @@ fn with_open_identity_there_is_nothing_to_revoke() {
     assert_eq!((status, &problem["type"]), (409, &json!("urn:doorbell:open_identity")));
 }
 
+/// A server, and its text port, with mailboxes that hold this many messages. A page that has much to catch up with is
+/// welcomed long before it can be found: whoever revokes meanwhile looks in vain.
+fn start_with_mailboxes(waiting: usize) -> (Server, TokenKeys, Backend) {
+    let (server, keys) = start_with_tokens(|settings| {
+        settings.mailbox.messages = waiting;
+        settings.mailbox.bytes = 16 << 20;
+        settings.limits.queue_messages = 2 * waiting;
+        settings.limits.queue_bytes = 16 << 20;
+        settings.limits.connections_per_uid = 1_000;
+        settings.text.hold = Duration::from_secs(300);
+    });
+    let backend = Backend::connect(server.addresses().text);
+    (server, keys, backend)
+}
+
+fn fill_mailbox(backend: &mut Backend, uid: &str, waiting: usize) {
+    let lines = format!("{{\"uid\":\"{uid}\"}}\n").repeat(waiting);
+    backend.0.write_all(lines.as_bytes()).expect("the server reads");
+    assert!((0..waiting).all(|_| backend.answer() == "held"));
+}
+
 #[test]
 fn hellos_and_revocations_at_once_leave_no_revoked_connection() {
-    let (server, keys) = start_with_tokens(|settings| settings.limits.connections_per_uid = 1_000);
+    const WAITING: usize = 1_000;
+    let (server, keys, mut backend) = start_with_mailboxes(WAITING);
     for round in 0..20 {
         let uid = format!("u{round}");
+        fill_mailbox(&mut backend, &uid, WAITING);
         let old = token(&keys, &uid, 10, None);
+        let (welcomed, first_welcome) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| {
+                let (welcomed, server, old) = (welcomed.clone(), &server, &old);
+                scope.spawn(move || {
                     for _ in 0..5 {
                         let mut page = Page::upgrade(server.addresses().public, support::V1);
                         page.text(&json!({"type": "hello", "token": old}).to_string());
                         // Welcomed or refused: either way it has been looked at.
                         page.frame();
+                        let _ = welcomed.send(());
                         std::mem::forget(page);
                     }
                 });
             }
-            scope.spawn(|| assert_eq!(revoke(&server, &uid, "").0, 200));
+            first_welcome.recv().expect("somebody says hello");
+            assert_eq!(revoke(&server, &uid, "").0, 200);
         });
         support::eventually("every connection to be closed", || {
             let (_, answer) = api(&server, "GET", &format!("/v1/users/{uid}"), "");
@@ -242,25 +269,14 @@ fn hellos_and_revocations_at_once_leave_no_revoked_connection() {
     }
 }
 
-/// A page that has much to catch up with is welcomed long before it can be found: whoever revokes meanwhile looks in
-/// vain.
 #[test]
 fn a_revocation_during_a_hello_closes_what_it_could_not_find() {
     const WAITING: usize = 5_000;
-    let (server, keys) = start_with_tokens(|settings| {
-        settings.mailbox.messages = WAITING;
-        settings.mailbox.bytes = 16 << 20;
-        settings.limits.queue_messages = 2 * WAITING;
-        settings.limits.queue_bytes = 16 << 20;
-        settings.text.hold = Duration::from_secs(300);
-    });
-    let mut backend = Backend::connect(server.addresses().text);
+    let (server, keys, mut backend) = start_with_mailboxes(WAITING);
     // A machine that is busy may let the hello win: then it was found, and another uid shows it.
     let in_between = (0..20).any(|round| {
         let uid = format!("u{round}");
-        let lines = format!("{{\"uid\":\"{uid}\"}}\n").repeat(WAITING);
-        backend.0.write_all(lines.as_bytes()).expect("the server reads");
-        assert!((0..WAITING).all(|_| backend.answer() == "held"));
+        fill_mailbox(&mut backend, &uid, WAITING);
         let (mut client, _) = Client::hello(&server, &token(&keys, &uid, 10, None), None);
         let (status, answer) = revoke(&server, &uid, "");
         assert_eq!(status, 200, "{answer}");
