@@ -186,6 +186,8 @@ impl Tls {
         config.ticketer = Arc::clone(&self.tickets);
         // A second one would serve a client that opens two connections at once, which no page does.
         config.send_tls13_tickets = 1;
+        // Once it is established a session is its keys and counters (`io/records.rs`).
+        config.enable_secret_extraction = true;
         Arc::new(config)
     }
 }

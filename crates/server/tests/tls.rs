@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use doorbell_server::settings::IdentityMode;
 use doorbell_server::{Server, StartError};
+use rustls::SignatureAlgorithm;
+use rustls::crypto::aws_lc_rs;
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind};
 use serde_json::{Value, json};
@@ -60,6 +62,108 @@ fn pages_get_their_pushes_over_both_versions() {
         assert_eq!(page.frame().close_code(), 1_000);
         assert_eq!(page.try_frame(), None, "close_notify, or reading would fail");
     }
+}
+
+#[test]
+fn every_suite_is_spoken_both_ways() {
+    let identity = Identity::new();
+    let server = start(identity.settings());
+    let mut backend = Backend::connect(server.addresses().text);
+    // More than a record, and not a multiple of one.
+    let line = format!(r#"{{"uid":"u","data":"{}"}}"#, "x".repeat(40_000));
+    // The certificate's key is for ECDSA.
+    let suites = aws_lc_rs::DEFAULT_CIPHER_SUITES;
+    let spoken =
+        suites.iter().filter(|suite| suite.usable_for_signature_algorithm(SignatureAlgorithm::ECDSA));
+    let mut tried = 0;
+    for suite in spoken {
+        let mut page = bind(&server, &identity.client_with(*suite), "u");
+        assert_eq!(page.0.conn.negotiated_cipher_suite().expect("a suite").suite(), suite.suite());
+        for _ in 0..3 {
+            assert_eq!(backend.line(&line), "ok");
+            assert!(page.message() == line, "{suite:?}: the message, whole");
+            page.send(9, b"still here");
+            assert_eq!(page.frame().payload, b"still here");
+        }
+        page.send(8, &1_000_u16.to_be_bytes());
+        assert_eq!(page.frame().close_code(), 1_000);
+        assert_eq!(page.try_frame(), None, "{suite:?}: close_notify, or reading would fail");
+        tried += 1;
+    }
+    assert_eq!(tried, 6, "three ciphers in either version");
+}
+
+#[test]
+fn a_client_changes_its_keys_as_it_likes_while_it_has_something_to_say() {
+    let identity = Identity::new();
+    let server = start(identity.settings());
+    let mut backend = Backend::connect(server.addresses().text);
+    let mut page = bind(&server, &identity.client_of(&[&TLS13]), "u");
+    // Each asks for a new key of the server's as well.
+    for round in 0..40 {
+        page.0.conn.refresh_traffic_keys().expect("a key");
+        let said = format!("round {round}");
+        page.send(9, said.as_bytes());
+        assert_eq!(page.frame().payload, said.as_bytes());
+    }
+    // Many before the server has anything to say: one new key answers all.
+    for _ in 0..20 {
+        page.0.conn.refresh_traffic_keys().expect("a key");
+    }
+    page.send(9, b"here");
+    assert_eq!(page.frame().payload, b"here");
+    assert_eq!(backend.line(r#"{"uid":"u"}"#), "ok");
+    assert_eq!(page.message(), r#"{"uid":"u"}"#);
+    // More than anybody needs.
+    for _ in 0..40 {
+        page.0.conn.refresh_traffic_keys().expect("a key");
+    }
+    page.0.conn.write_tls(&mut page.0.sock).expect("sent");
+    let error = page.0.read(&mut [0]).expect_err("an alert");
+    assert!(error.to_string().contains("UnexpectedMessage"), "{error}");
+    assert_eq!(refused(&server, "tls_record"), 1);
+}
+
+#[test]
+fn a_record_in_pieces_is_heard_with_its_last_byte_and_what_follows_it_stays() {
+    let identity = Identity::new();
+    let server = start(identity.settings());
+    for version in [&TLS12, &TLS13] {
+        let mut page = bind(&server, &identity.client_of(&[version]), "u");
+        let mut sealed = Vec::new();
+        for said in [b"one", b"two"] {
+            // The beginnings of two frames: a ping each, masked with nothing.
+            let frame = [&[0x89, 0x83, 0, 0, 0, 0], &said[..]].concat();
+            page.0.conn.writer().write_all(&frame).expect("a buffer");
+            page.0.conn.write_tls(&mut sealed).expect("a record");
+        }
+        let half = sealed.len() / 2;
+        // The first record is there but for its last byte, and then with the beginning of the second.
+        for piece in [&sealed[..3], &sealed[3..half - 1], &sealed[half - 1..half + 7]] {
+            page.0.sock.write_all(piece).expect("the server reads");
+        }
+        assert_eq!(page.frame().payload, b"one");
+        page.0.sock.write_all(&sealed[half + 7..]).expect("the server reads");
+        assert_eq!(page.frame().payload, b"two");
+    }
+}
+
+#[test]
+fn an_offer_of_another_protocol_is_refused_and_no_offer_is_taken() {
+    let identity = Identity::new();
+    let server = start(identity.settings());
+    let client = |offers: &[&str]| {
+        let mut client = ClientConfig::clone(&identity.client());
+        client.alpn_protocols = offers.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(client)
+    };
+    let page = bind(&server, &client(&["h2", "http/1.1"]), "u");
+    assert_eq!(page.0.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(bind(&server, &client(&[]), "u").0.conn.alpn_protocol(), None);
+    let mut stream = connect_tls(server.addresses().public, &client(&["h2"]));
+    let error = stream.write(b"GET").expect_err("no protocol in common");
+    assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
+    assert_eq!(refused(&server, "tls_handshake"), 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! | [`life`] | the life of a connection: what each stage does with what arrives, and what is due when |
 //! | [`hello`] | how a connection says who it is, and the conversation in doorbell.v1 |
 //! | [`head`], [`stream`], [`text`] | the first bytes of a public connection; SSE and long-polls; the text port's lines |
-//! | [`tls`] | the TLS session of one connection |
+//! | [`tls`], [`records`] | the TLS session of one connection; its records after the handshake |
 //! | [`connection`] | what other threads may do to a connection |
 //! | [`directory`] | how other threads find one by its name, and list them |
 //!
@@ -23,6 +23,7 @@ mod event_loop;
 mod head;
 mod hello;
 mod life;
+mod records;
 mod stream;
 mod text;
 mod tls;
@@ -41,7 +42,8 @@ pub(crate) use self::directory::{Cursor, Directory};
 pub(crate) use self::event_loop::Unbindable;
 use self::event_loop::{EventLoop, LoopHandle, Parted};
 pub(crate) use self::life::Role;
-pub(crate) use self::tls::{End, Failure, MAX_RECORD_BYTES, Tls};
+pub(crate) use self::records::MAX_RECORD_BYTES;
+pub(crate) use self::tls::{End, Failure, Tls};
 use crate::context::Context;
 use crate::metrics::Listener;
 

@@ -1,28 +1,21 @@
 //! The TLS session of one connection, without a task, a thread or a socket of its own.
 //!
 //! Whoever writes to a connection seals and writes, under the session's own lock and, where messages are sent, under
-//! the connection's outgoing one, which is taken first. What arrives is decrypted into a buffer that is lent, so an
-//! idle session holds its keys and no buffer. Two things may have to wait here: a record of which the rest has not
+//! the connection's outgoing one, which is taken first. The library has the handshake; after it [`Records`] goes on.
+//! What arrives is decrypted into a buffer that is lent, so an idle session holds its keys and no buffer. Two things may have to wait here: a record of which the rest has not
 //! arrived, and one sealed record that the socket has not taken whole. While the latter is there nothing more is
 //! sealed: [`Sink::write`] says `WouldBlock`, and what is to be sent waits where the bound of the queue counts it.
 
-use std::io;
 use std::sync::Arc;
+use std::{io, mem};
 
 use doorbell_hub::Sink;
 use parking_lot::Mutex;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
-};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{HandshakeKind, InvalidMessage, ServerConfig};
 
-/// Plaintext sealed at once: the most that a record holds (RFC 8446 section 5.1).
-const RECORD_BYTES: usize = 1 << 14;
-/// What sealing adds to a record at most; with room for an answer to a key update (RFC 8446 section 4.6.3).
-const SEALING_BYTES: usize = 128;
-/// The longest record there may be (RFC 5246 section 6.2.3), and so the most that is kept until its rest arrives.
-pub(crate) const MAX_RECORD_BYTES: usize = 5 + (1 << 14) + 2_048;
+use super::records::{MAX_RECORD_BYTES, RECORD_BYTES, Records, record_length};
 
 /// What a client is told that is not let in before its first byte is read: a fatal alert, `internal_error`. An answer
 /// in HTTP would be noise to it, and a handshake is what a crowd at the door should not get.
@@ -33,28 +26,28 @@ pub(super) const NOT_NOW: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 80];
 pub(crate) struct Tls(Mutex<Session>);
 
 struct Session {
-    rustls: UnbufferedServerConnection,
+    stage: Stage,
+    /// How the handshake went, once it is done.
+    handshake: Option<HandshakeKind>,
     /// What has arrived of a record, or of a message of the handshake.
     received: Vec<u8>,
     /// What the socket has not taken of the last record, or of the last answers of the handshake.
     unsent: Vec<u8>,
-    phase: Phase,
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Session").field("phase", &self.phase).finish_non_exhaustive()
+        formatter.debug_struct("Session").field("handshake", &self.handshake).finish_non_exhaustive()
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Handshake,
-    Open,
-    /// Our close_notify is out, or waits to be: nothing more is sealed, and what arrives is thrown away.
-    Shut,
-    /// The other end broke the protocol: the alert that says so is the last that is sent, else as above.
-    Broken,
+enum Stage {
+    /// The library's own session, which is large; gone when the handshake is done.
+    Handshake(Box<UnbufferedServerConnection>),
+    Open(Records),
+    /// Our close_notify, or the alert that says what the other end broke, is out or waits to be. Nothing more is
+    /// sealed, and what arrives is thrown away.
+    Over,
 }
 
 /// What one read brought.
@@ -90,15 +83,14 @@ impl Tls {
     /// # Errors
     /// The configuration contradicts itself.
     pub(super) fn accept(config: &Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        let rustls = UnbufferedServerConnection::new(Arc::clone(config))?;
+        let stage = Stage::Handshake(Box::new(UnbufferedServerConnection::new(Arc::clone(config))?));
         let (received, unsent) = (Vec::new(), Vec::new());
-        Ok(Self(Mutex::new(Session { rustls, received, unsent, phase: Phase::Handshake })))
+        Ok(Self(Mutex::new(Session { stage, handshake: None, received, unsent })))
     }
 
     /// How the handshake went, once it is done.
     pub(super) fn established(&self) -> Option<HandshakeKind> {
-        let session = self.0.lock();
-        if session.phase == Phase::Handshake { None } else { session.rustls.handshake_kind() }
+        self.0.lock().handshake
     }
 
     /// Takes ciphertext that is there already, as [`Tls::read`] does.
@@ -179,9 +171,7 @@ impl Tls {
     pub(crate) fn shut(&self, sink: &impl Sink) -> io::Result<()> {
         let mut session = self.0.lock();
         session.flush(sink)?;
-        if session.phase == Phase::Open {
-            session.seal_close()?;
-        }
+        session.close()?;
         session.flush(sink)
     }
 }
@@ -194,19 +184,20 @@ impl Session {
         bytes: &mut [u8],
         plain: &mut Vec<u8>,
     ) -> Result<Arrived, Failure> {
-        if matches!(self.phase, Phase::Shut | Phase::Broken) {
+        if matches!(self.stage, Stage::Over) {
             return Ok(Arrived { length, end: None });
         }
         let mut used = 0;
         let opened = self.open(bytes, &mut used, plain);
         let rest = &mut bytes[used..];
-        if opened.is_ok() {
+        match &opened {
             // Exactly as long as it is, and without memory when nothing is left: most reads end with a record.
-            self.received = rest.to_vec();
-        } else {
-            self.answer_with_alert(rest);
-            self.phase = Phase::Broken;
-            self.received = Vec::new();
+            Ok(_) => self.received = rest.to_vec(),
+            Err(error) => {
+                self.answer_with_alert(error, rest);
+                self.stage = Stage::Over;
+                self.received = Vec::new();
+            }
         }
         match self.flush(sink) {
             Ok(()) => {}
@@ -225,98 +216,50 @@ impl Session {
         used: &mut usize,
         plain: &mut Vec<u8>,
     ) -> Result<Option<End>, rustls::Error> {
-        let mut end = None;
-        loop {
-            let UnbufferedStatus { discard, state } = self.rustls.process_tls_records(&mut bytes[*used..]);
-            *used += discard;
-            let more = match state? {
-                ConnectionState::ReadTraffic(mut traffic) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record?;
-                        *used += record.discard;
-                        plain.extend_from_slice(record.payload);
-                    }
-                    true
-                }
-                ConnectionState::EncodeTlsData(encode) => {
-                    append_encoded(&mut self.unsent, encode)?;
-                    true
-                }
-                ConnectionState::TransmitTlsData(transmit) => {
-                    transmit.done();
-                    true
-                }
-                ConnectionState::PeerClosed => {
-                    end = Some(End::Said);
-                    true
-                }
-                ConnectionState::WriteTraffic(_) => {
-                    if self.phase == Phase::Handshake {
-                        self.phase = Phase::Open;
-                    }
-                    false
-                }
-                // `BlockedHandshake`, `Closed`, and early data, which is not offered.
-                _ => false,
-            };
-            if !more {
-                break;
+        if let Stage::Handshake(session) = &mut self.stage {
+            if !agree(session, bytes, used, &mut self.unsent)? {
+                return Ok(None);
+            }
+            self.handshake = session.handshake_kind();
+            if let Stage::Handshake(session) = mem::replace(&mut self.stage, Stage::Over) {
+                self.stage = Stage::Open(Records::after(*session)?);
             }
         }
-        if bytes.len() - *used > MAX_RECORD_BYTES {
-            // Only a handshake's message spans records, and none that is honest is so long.
-            return Err(InvalidMessage::HandshakePayloadTooLarge.into());
-        }
-        Ok(end)
+        let Stage::Open(records) = &mut self.stage else { return Ok(None) };
+        Ok(records.open(bytes, used, plain)?.then_some(End::Said))
     }
 
-    /// After a failure, all that the library has left to say is the alert, if there is one. It wants to see again what it
-    /// has not used, and must not be asked twice: it would look at it, and fail, anew.
-    fn answer_with_alert(&mut self, rest: &mut [u8]) {
-        if let Ok(ConnectionState::EncodeTlsData(encode)) = self.rustls.process_tls_records(rest).state {
-            // Without room for seven bytes there is no alert.
-            let _ = append_encoded(&mut self.unsent, encode);
+    /// Says what the other end broke, where it can be told. `rest` is what the library has not used. It wants to see
+    /// that again, but must not be asked more often than it has something to say: in TLS 1.3 that may be the answer to
+    /// the hello, then the alert.
+    fn answer_with_alert(&mut self, error: &rustls::Error, rest: &mut [u8]) {
+        // An alert that cannot be written is not worth another failure.
+        match &mut self.stage {
+            Stage::Handshake(session) => {
+                while session.wants_write() {
+                    let Ok(ConnectionState::EncodeTlsData(encode)) = session.process_tls_records(rest).state
+                    else {
+                        break;
+                    };
+                    let _ = append_encoded(&mut self.unsent, encode);
+                }
+            }
+            Stage::Open(records) => drop(records.seal_failure(error, &mut self.unsent)),
+            Stage::Over => {}
         }
     }
 
     fn seal(&mut self, plain: &[u8]) -> io::Result<()> {
-        self.sealing(|traffic, unsent| {
-            append(unsent, plain.len() + SEALING_BYTES, |room| Ok(traffic.encrypt(plain, room)?))
-        })
+        let Stage::Open(records) = &mut self.stage else { return Err(io::ErrorKind::NotConnected.into()) };
+        records.seal(plain, &mut self.unsent).map_err(io::Error::other)
     }
 
-    fn seal_close(&mut self) -> io::Result<()> {
-        self.sealing(|traffic, unsent| {
-            append(unsent, SEALING_BYTES, |room| Ok(traffic.queue_close_notify(room)?))
-        })?;
-        self.phase = Phase::Shut;
-        Ok(())
-    }
-
-    /// Lends the state in which the library seals. It gives that out only when it has looked at what is here of the
-    /// next record.
-    fn sealing(
-        &mut self,
-        seal: impl FnOnce(&mut Traffic<'_>, &mut Vec<u8>) -> Result<(), rustls::Error>,
-    ) -> io::Result<()> {
-        if self.phase != Phase::Open {
-            return Err(io::ErrorKind::NotConnected.into());
-        }
-        loop {
-            let encoded = match self.rustls.process_tls_records(&mut self.received).state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    return seal(&mut traffic, &mut self.unsent).map_err(io::Error::other);
-                }
-                Ok(ConnectionState::EncodeTlsData(encode)) => append_encoded(&mut self.unsent, encode),
-                Ok(ConnectionState::TransmitTlsData(transmit)) => {
-                    transmit.done();
-                    Ok(())
-                }
-                Ok(_) => return Err(io::ErrorKind::NotConnected.into()),
-                Err(error) => Err(error),
-            };
-            encoded.map_err(io::Error::other)?;
-        }
+    /// Says that nothing more will come, unless the session is over or has not begun.
+    fn close(&mut self) -> io::Result<()> {
+        let Stage::Open(records) = &mut self.stage else { return Ok(()) };
+        let sealed = records.seal_close(&mut self.unsent);
+        self.stage = Stage::Over;
+        sealed.map_err(io::Error::other)
     }
 
     fn flush(&mut self, sink: &impl Sink) -> io::Result<()> {
@@ -342,63 +285,61 @@ impl Session {
     }
 }
 
-type Traffic<'a> = WriteTraffic<'a, ServerConnectionData>;
-
-/// Why bytes could not be appended.
-enum Unwritten {
-    /// There has to be room for so many.
-    Room(usize),
-    Failed(rustls::Error),
-}
-
-impl From<EncodeError> for Unwritten {
-    fn from(error: EncodeError) -> Self {
-        match error {
-            EncodeError::InsufficientSize(error) => Self::Room(error.required_size),
-            EncodeError::AlreadyEncoded => Self::Failed(rustls::Error::General(error.to_string())),
+/// Takes the handshake as far as `bytes` go, adds what it used of them to `used`, and appends its answers to `unsent`.
+/// Whether it is done.
+fn agree(
+    session: &mut UnbufferedServerConnection,
+    bytes: &mut [u8],
+    used: &mut usize,
+    unsent: &mut Vec<u8>,
+) -> Result<bool, rustls::Error> {
+    // One record after the other, so that the library sees none behind the handshake's last.
+    let mut shown = record_end(bytes, *used);
+    loop {
+        let UnbufferedStatus { discard, state } = session.process_tls_records(&mut bytes[*used..shown]);
+        *used += discard;
+        match state? {
+            ConnectionState::EncodeTlsData(encode) => {
+                append_encoded(unsent, encode)?;
+                continue;
+            }
+            ConnectionState::TransmitTlsData(transmit) => {
+                transmit.done();
+                continue;
+            }
+            // `WriteTraffic` when it is done, `BlockedHandshake`, and nothing else before there is data.
+            _ => {}
         }
-    }
-}
-
-impl From<EncryptError> for Unwritten {
-    fn from(error: EncryptError) -> Self {
-        match error {
-            EncryptError::InsufficientSize(error) => Self::Room(error.required_size),
-            EncryptError::EncryptExhausted => Self::Failed(rustls::Error::EncryptError),
+        if !session.is_handshaking() {
+            return Ok(true);
         }
+        if shown == bytes.len() {
+            break;
+        }
+        shown = record_end(bytes, shown);
     }
+    if bytes.len() - *used > MAX_RECORD_BYTES {
+        // A message may span records, but none that is honest is so long.
+        return Err(InvalidMessage::HandshakePayloadTooLarge.into());
+    }
+    Ok(false)
 }
 
+/// Where the record that begins at `start` ends, or what there is of it.
+fn record_end(bytes: &[u8], start: usize) -> usize {
+    record_length(&bytes[start..]).map_or(bytes.len(), |length| bytes.len().min(start + length))
+}
+
+/// Appends what the library has to say to `to`.
 fn append_encoded(
     to: &mut Vec<u8>,
     mut encode: EncodeTlsData<'_, ServerConnectionData>,
 ) -> Result<(), rustls::Error> {
-    append(to, 0, |room| Ok(encode.encode(room)?))
-}
-
-/// Has `write` append to `to`; `room` is how much it will want, as far as is known.
-fn append(
-    to: &mut Vec<u8>,
-    mut room: usize,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Unwritten>,
-) -> Result<(), rustls::Error> {
     let start = to.len();
-    loop {
-        to.resize(start + room, 0);
-        match write(&mut to[start..]) {
-            Ok(written) => {
-                to.truncate(start + written);
-                return Ok(());
-            }
-            Err(Unwritten::Room(required)) if required > room => room = required,
-            Err(Unwritten::Room(_)) => {
-                to.truncate(start);
-                return Err(rustls::Error::General("no room is enough".to_owned()));
-            }
-            Err(Unwritten::Failed(error)) => {
-                to.truncate(start);
-                return Err(error);
-            }
-        }
-    }
+    // Asked without room it says how much it wants.
+    let Err(EncodeError::InsufficientSize(room)) = encode.encode(&mut []) else { return Ok(()) };
+    to.resize(start + room.required_size, 0);
+    let encoded = encode.encode(&mut to[start..]);
+    to.truncate(start + encoded.as_ref().map_or(0, |length| *length));
+    encoded.map(drop).map_err(|error| rustls::Error::General(error.to_string()))
 }

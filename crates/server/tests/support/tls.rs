@@ -9,9 +9,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use doorbell_server::settings::Settings;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedCipherSuite,
+    SupportedProtocolVersion,
+};
 use tempfile::TempDir;
 
 use super::{connect, settings};
@@ -50,9 +53,23 @@ impl Identity {
     }
 
     pub fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        self.build(aws_lc_rs::default_provider(), versions)
+    }
+
+    /// A client that knows one suite.
+    pub fn client_with(&self, suite: SupportedCipherSuite) -> Arc<ClientConfig> {
+        let provider = CryptoProvider { cipher_suites: vec![suite], ..aws_lc_rs::default_provider() };
+        self.build(provider, &[suite.version()])
+    }
+
+    fn build(
+        &self,
+        provider: CryptoProvider,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a certificate");
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider));
         let builder = builder.with_protocol_versions(versions).expect("a version");
         Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
     }
