@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -35,6 +36,7 @@ pub(crate) fn run(_: &LintArgs) -> anyhow::Result<ExitCode> {
         ("dependencies", dependencies),
         ("lock files", || lock_files(&repository())),
     ];
+    let began = Instant::now();
     let mut failed = Vec::new();
     for (name, check) in checks {
         if let Err(error) = check() {
@@ -43,10 +45,10 @@ pub(crate) fn run(_: &LintArgs) -> anyhow::Result<ExitCode> {
         }
     }
     if failed.is_empty() {
-        println!("\nlint: all good");
+        println!("\nlint: all good, in {} s", began.elapsed().as_secs());
         return Ok(ExitCode::SUCCESS);
     }
-    println!("\nlint failed: {}", failed.join(", "));
+    println!("\nlint failed, in {} s: {}", began.elapsed().as_secs(), failed.join(", "));
     Ok(ExitCode::FAILURE)
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -16,7 +17,8 @@ use crate::tally::Tally;
 /// Runs all tests: Rust, the outside world (browser, PHP, sockets), the JavaScript and PHP clients, WebSocket
 /// conformance.
 ///
-/// Installs what they need by apt-get, npm and pip when it is missing. The last line is `N passed, N failed`.
+/// Installs what they need by apt-get, npm and pip when it is missing. Ends with a line for each suite, with its seconds,
+/// and `N passed, N failed`.
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
     /// Only this suite.
@@ -43,8 +45,9 @@ enum Suite {
 /// Runs the suites one after the other; a failed one does not stop the next.
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let all = [Suite::Rust, Suite::Outside, Suite::Js, Suite::Php, Suite::Conformance, Suite::Schema];
-    let mut sum = Tally::default();
+    let mut ran = Vec::new();
     for suite in all.into_iter().filter(|suite| args.only.is_none_or(|only| only == *suite)) {
+        let began = Instant::now();
         let tally = match suite {
             Suite::Rust => rust(),
             Suite::Outside => outside(),
@@ -53,13 +56,27 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
             Suite::Conformance => conformance(),
             Suite::Schema => schema(),
         };
-        sum += tally.unwrap_or_else(|error| {
+        let tally = tally.unwrap_or_else(|error| {
             eprintln!("error: {suite:?}: {error:#}");
             Tally::FAILURE
         });
+        ran.push((suite, tally, began.elapsed()));
     }
+    let sum = summed_up(&ran);
     println!("\n{sum}");
     Ok(if sum.failed == 0 && sum.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says how long each suite took, with what it built and installed; answers their sum.
+fn summed_up(ran: &[(Suite, Tally, Duration)]) -> Tally {
+    let mut sum = Tally::default();
+    println!();
+    for (suite, tally, took) in ran {
+        let name = suite.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        println!("{name:<12}{:>5} s   {tally}", took.as_secs());
+        sum += *tally;
+    }
+    sum
 }
 
 fn rust() -> anyhow::Result<Tally> {
@@ -123,9 +140,10 @@ fn schema() -> anyhow::Result<Tally> {
     )
 }
 
-/// Always both at once: alone, each would be built again with the features that only it asks its dependencies for.
+/// With the features that `cargo test` over the workspace asks the dependencies for, so that what it has built is not
+/// built again: `--examples`, of which there are none, makes Cargo count those of the tests.
 fn build_binaries() -> anyhow::Result<()> {
-    must(cargo().args(["build", "--package", "doorbell", "--package", "doorbell-wechat-standin"]))
+    must(cargo().args(["build", "--workspace", "--bins", "--examples"]))
 }
 
 /// Runs the `*.test.js` files of some folders of `tests`, one at a time: several of them want the whole machine.
