@@ -10,6 +10,7 @@
 mod fan_out;
 mod mailboxes;
 mod table;
+mod users;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -18,11 +19,11 @@ use std::time::Duration;
 
 use doorbell_protocol::Uid;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, RwLock};
 
 pub use self::fan_out::{AHEAD, Delivered, Post};
-use self::table::{SHARDS, Shard, User, shard_of, shrink};
+use self::table::{SHARDS, Shard, User, shard_of};
+use self::users::{Removed, Users};
 use crate::groups::Groups;
 use crate::mailbox::Kept;
 use crate::presence::{Noted, Transitions};
@@ -150,7 +151,7 @@ impl<O: Outbox> Hub<O> {
             hasher,
             shards: (0..SHARDS)
                 .map(|_| {
-                    let (users, mailboxes) = (HashTable::new(), HashTable::new());
+                    let (users, mailboxes) = (Users::new(), HashTable::new());
                     Mutex::new(Shard { users, mailboxes, noted: Noted::default() })
                 })
                 .collect(),
@@ -196,14 +197,14 @@ impl<O: Outbox> Hub<O> {
     ) -> Result<(), BindError> {
         let uid = connection.uid().ok_or(BindError::Unnamed)?;
         let (hash, shard) = self.locate(uid.as_str());
-        if shard.lock().connections(hash, uid.as_str()).len() >= limit {
+        if shard.lock().users.connections(hash, uid.as_str()).len() >= limit {
             return Err(BindError::TooMany { limit });
         }
         let mut greeted = None;
         loop {
             let (found, siblings) = {
                 let shard = shard.lock();
-                (shard.mailbox(hash, uid.as_str()), shard.user(hash, uid.as_str()))
+                (shard.mailbox(hash, uid.as_str()), shard.users.share(hash, uid.as_str()))
             };
             let Some(mailbox) = found else {
                 greeted = greeted.or_else(|| {
@@ -294,22 +295,17 @@ impl<O: Outbox> Hub<O> {
         limit: usize,
     ) -> Result<(), BindError> {
         let uid = connection.uid().map_or("", Uid::as_str);
-        match shard.users.entry(hash, |user| user.is(uid), |user| self.hash(user.uid())) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(User::One(Arc::clone(connection)));
-                self.users.fetch_add(1, Ordering::Relaxed);
-                if self.watched.load(Ordering::Relaxed)
-                    && let Some(uid) = connection.uid()
-                {
-                    shard.noted.note(uid, true);
-                }
-            }
-            Entry::Occupied(mut occupied) => {
-                let user = occupied.get_mut();
-                if user.connections().len() >= limit {
-                    return Err(BindError::TooMany { limit });
-                }
-                *user = user.with(connection);
+        let there = shard.users.connections(hash, uid).len();
+        if there >= limit {
+            return Err(BindError::TooMany { limit });
+        }
+        shard.users.add(hash, connection, |uid| self.hash(uid));
+        if there == 0 {
+            self.users.fetch_add(1, Ordering::Relaxed);
+            if self.watched.load(Ordering::Relaxed)
+                && let Some(uid) = connection.uid()
+            {
+                shard.noted.note(uid, true);
             }
         }
         self.connections.fetch_add(1, Ordering::Relaxed);
@@ -323,27 +319,18 @@ impl<O: Outbox> Hub<O> {
         self.let_linger(connection, uid, now);
         let (hash, shard) = self.locate(uid.as_str());
         let mut shard = shard.lock();
-        let Ok(mut occupied) = shard.users.find_entry(hash, |user| user.is(uid.as_str())) else {
-            return false;
-        };
-        let user = occupied.get_mut();
-        if !user.connections().iter().any(|other| Arc::ptr_eq(other, connection)) {
-            return false;
-        }
-        let rest = user.without(connection);
         let horizon = self.horizon.load(Ordering::Acquire);
-        let others = rest.as_ref().map(|rest| rest.numbers(horizon));
-        match rest {
-            Some(rest) => *user = rest,
-            None => {
-                drop(occupied.remove());
+        let others = match shard.users.remove(hash, connection, |uid| self.hash(uid)) {
+            Removed::Absent => return false,
+            Removed::Rest(rest) => Some(rest.numbers(horizon)),
+            Removed::Last => {
                 self.users.fetch_sub(1, Ordering::Relaxed);
                 if self.watched.load(Ordering::Relaxed) {
                     shard.noted.note(uid, false);
                 }
-                shrink(&mut shard.users, |user| self.hash(user.uid()));
+                None
             }
-        }
+        };
         self.connections.fetch_sub(1, Ordering::Relaxed);
         let Some(seen) = connection.seen() else { return true };
         match shard.mailbox(hash, uid.as_str()) {
@@ -416,7 +403,7 @@ impl<O: Outbox> Hub<O> {
 
     fn find(&self, uid: &str) -> Option<User<O>> {
         let (hash, shard) = self.locate(uid);
-        shard.lock().user(hash, uid)
+        shard.lock().users.share(hash, uid)
     }
 
     fn hash(&self, uid: &str) -> u64 {

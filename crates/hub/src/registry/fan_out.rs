@@ -61,7 +61,7 @@ impl<O: Outbox> Hub<O> {
         let delivered = loop {
             let mailbox = {
                 let mut shard = shard.lock();
-                let user = shard.user(hash, uid);
+                let user = shard.users.share(hash, uid);
                 let sequenced = user.as_ref().is_some_and(User::is_sequenced);
                 match shard.mailbox(hash, uid) {
                     Some(mailbox) => mailbox,
@@ -120,7 +120,7 @@ impl<O: Outbox> Hub<O> {
         let mut users: Vec<User<O>> = Vec::new();
         let mut courtesy = Courtesy::default();
         for shard in &self.shards {
-            users.extend(shard.lock().users.iter().map(User::share));
+            users.extend(shard.lock().users.share_all());
             for user in users.drain(..) {
                 delivered += user.deliver(message, &self.trail, 0);
                 courtesy.delivered();
@@ -149,14 +149,15 @@ impl<O: Outbox> Hub<O> {
                 shards[index] = self.shards[index].try_lock();
             }
         }
-        let mut users: [Option<&User<O>>; AHEAD] = [None; AHEAD];
-        for (place, hash) in users.iter_mut().zip(hashes) {
-            // The first entry with the same seven bits of hash: nearly always the one.
-            *place = shards[shard_of(*hash)].as_ref().and_then(|shard| shard.users.find(*hash, |_| true));
+        let users = |hash| shards[shard_of(hash)].as_ref().map(|shard| &shard.users);
+        for hash in hashes {
+            if let Some(users) = users(*hash) {
+                users.glance(*hash);
+            }
         }
         let mut connections: [Option<&Arc<O>>; AHEAD] = [None; AHEAD];
-        for (place, user) in connections.iter_mut().zip(&users[..count]) {
-            *place = user.and_then(|user| user.connections().first());
+        for (place, hash) in connections.iter_mut().zip(hashes) {
+            *place = users(*hash).and_then(|users| users.guess(*hash));
         }
         for connection in connections[..count].iter().flatten() {
             black_box(Arc::strong_count(connection));
@@ -178,7 +179,7 @@ impl<O: Outbox> Hub<O> {
         mailbox.last += 1;
         let mark = self.trail.follow(post.body.id, uid, mailbox.last, now);
         let message = Message::with_body(post.frame, post.body, mailbox.last).marked(mark);
-        let user = self.locate(uid).1.lock().user(hash, uid);
+        let user = self.locate(uid).1.lock().users.share(hash, uid);
         let mut delivered = Delivered::default();
         if let Some(user) = user {
             delivered = user.deliver(&message, &self.trail, now);

@@ -85,7 +85,12 @@ impl<O: Outbox> Hub<O> {
         loop {
             let mailbox = {
                 let mut shard = shard.lock();
-                if !shard.connections(hash, uid.as_str()).iter().any(|other| Arc::ptr_eq(other, connection)) {
+                if !shard
+                    .users
+                    .connections(hash, uid.as_str())
+                    .iter()
+                    .any(|other| Arc::ptr_eq(other, connection))
+                {
                     return;
                 }
                 self.open_mailbox(&mut shard, hash, uid, now)
@@ -109,7 +114,7 @@ impl<O: Outbox> Hub<O> {
             return mailbox;
         }
         let horizon = self.horizon.load(Ordering::Acquire);
-        let user = shard.user(hash, uid.as_str());
+        let user = shard.users.share(hash, uid.as_str());
         let numbers = user.map_or((horizon, horizon), |user| user.numbers(horizon));
         self.make_mailbox(shard, hash, uid, numbers, now)
     }

@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 use parking_lot::Mutex;
 
 use super::Outbox;
+use super::users::Users;
 use crate::mailbox::Mailbox;
 use crate::presence::Noted;
 
@@ -25,7 +26,7 @@ pub(super) const fn shard_of(hash: u64) -> usize {
 
 #[derive(Debug)]
 pub(super) struct Shard<O> {
-    pub(super) users: HashTable<User<O>>,
+    pub(super) users: Users<O>,
     pub(super) mailboxes: HashTable<Labelled>,
     pub(super) noted: Noted,
 }
@@ -52,14 +53,6 @@ pub(super) struct Many<O> {
 }
 
 impl<O: Outbox> Shard<O> {
-    pub(super) fn user(&self, hash: u64, uid: &str) -> Option<User<O>> {
-        self.users.find(hash, |user| user.is(uid)).map(User::share)
-    }
-
-    pub(super) fn connections(&self, hash: u64, uid: &str) -> &[Arc<O>] {
-        self.users.find(hash, |user| user.is(uid)).map_or(&[], User::connections)
-    }
-
     pub(super) fn mailbox(&self, hash: u64, uid: &str) -> Option<Arc<Mutex<Mailbox>>> {
         self.mailboxes.find(hash, |it| it.uid.as_str() == uid).map(|it| Arc::clone(&it.mailbox))
     }
@@ -90,11 +83,7 @@ impl<O: Outbox> User<O> {
     }
 
     pub(super) fn uid(&self) -> &str {
-        self.connections().first().and_then(|connection| connection.uid()).map_or("", Uid::as_str)
-    }
-
-    pub(super) fn is(&self, uid: &str) -> bool {
-        self.uid() == uid
+        uid_of_first(self.connections())
     }
 
     pub(super) fn share(&self) -> Self {
@@ -123,6 +112,24 @@ impl<O: Outbox> User<O> {
             _ => Some(Self::Many(Arc::new(Many { connections: rest, order: Arc::clone(&many.order) }))),
         }
     }
+}
+
+impl<O: Outbox> Many<O> {
+    pub(super) fn connections(&self) -> &[Arc<O>] {
+        &self.connections
+    }
+
+    pub(super) fn uid(&self) -> &str {
+        uid_of_first(&self.connections)
+    }
+
+    pub(super) fn is(&self, uid: &str) -> bool {
+        self.uid() == uid
+    }
+}
+
+fn uid_of_first<O: Outbox>(connections: &[Arc<O>]) -> &str {
+    connections.first().and_then(|connection| connection.uid()).map_or("", Uid::as_str)
 }
 
 /// Gives memory back after a crowd has left; the factor keeps a table that breathes from reallocating each time.
