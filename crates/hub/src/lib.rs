@@ -14,6 +14,7 @@ mod groups;
 mod mailbox;
 mod message;
 mod outbound;
+mod prefetch;
 mod presence;
 mod registry;
 mod trail;

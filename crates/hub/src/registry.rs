@@ -57,12 +57,6 @@ pub trait Outbox: Send + Sync + 'static {
     fn number(&self) -> u64 {
         0
     }
-
-    /// Reads whatever [`Outbox::deliver`] reads first, so that it is in the processor's cache by then; see
-    /// [`Hub::look_ahead`].
-    fn touch(&self) {
-        std::hint::black_box(self.uid().map(|uid| uid.len()));
-    }
 }
 
 /// What a connection that binds is to be caught up with.

@@ -5,14 +5,12 @@
 //! one of these.
 //!
 //! Looking ahead: what several pushes are about to read is fetched from memory all at once. Among a million connections
-//! a look-up reads a few places that no cache holds, each found only by way of the one before: the table's tags, its
-//! entry, the connection. One after the other they cost more than all the rest of a push
-//! (`docs/decisions/0004-look-ahead.md`). The places of different uids do not depend on each other, and a processor
-//! fetches many at a time as long as no atomic operation comes between. So [`Hub::look_ahead`] reads them step by step
-//! for a handful of uids, under locks taken before the first step.
+//! a look-up reads places that no cache holds, each found only by way of the one before: the bucket of the table, the
+//! connection. One after the other they cost more than all the rest of a push (`docs/decisions/0004-look-ahead.md`). The
+//! places of different uids do not depend on each other, and a processor fetches many at a time. So [`Hub::look_ahead`]
+//! asks for them step by step for a handful of uids, under locks taken before the first step: an atomic operation in between
+//! would keep the order. For a uid alone it asks for the bucket, while whoever pushes makes the frame.
 
-use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -129,15 +127,23 @@ impl<O: Outbox> Hub<O> {
         delivered
     }
 
-    /// Prepares the processor's caches for pushes to the first [`AHEAD`] of these uids. Nothing but time depends on it,
-    /// and for fewer than two uids there is nothing to gain.
+    /// Prepares the processor's caches for pushes to the first [`AHEAD`] of these uids. Nothing but time depends on it.
     ///
     /// Waits for nobody: a shard that is locked is left out. It holds the others for a few microseconds.
     pub fn look_ahead<'a>(&self, uids: impl IntoIterator<Item = &'a str>) {
+        let mut coming = uids.into_iter().map(|uid| self.hash(uid));
+        let Some(first) = coming.next() else { return };
+        let Some(second) = coming.next() else {
+            // What its place leads to would have to be waited for.
+            if let Some(shard) = self.shards[shard_of(first)].try_lock() {
+                shard.users.prefetch_bucket(first);
+            }
+            return;
+        };
         let mut hashes = [0; AHEAD];
         let mut count = 0;
-        for (place, uid) in hashes.iter_mut().zip(uids) {
-            *place = self.hash(uid);
+        for (place, hash) in hashes.iter_mut().zip([first, second].into_iter().chain(coming)) {
+            *place = hash;
             count += 1;
         }
         let hashes = &hashes[..count];
@@ -152,16 +158,13 @@ impl<O: Outbox> Hub<O> {
         let users = |hash| shards[shard_of(hash)].as_ref().map(|shard| &shard.users);
         for hash in hashes {
             if let Some(users) = users(*hash) {
-                users.glance(*hash);
+                users.prefetch_bucket(*hash);
             }
         }
-        let mut connections: [Option<&Arc<O>>; AHEAD] = [None; AHEAD];
-        for (place, hash) in connections.iter_mut().zip(hashes) {
-            *place = users(*hash).and_then(|users| users.guess(*hash));
-        }
-        for connection in connections[..count].iter().flatten() {
-            black_box(Arc::strong_count(connection));
-            connection.touch();
+        for hash in hashes {
+            if let Some(users) = users(*hash) {
+                users.prefetch_connection(*hash);
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! The table of the registry: who is in it, in shards.
 //!
-//! A shard is chosen by the uid's hash; its lock is held for a look-up and never while a socket is written. An entry
-//! is two words: the uid lives in the connection itself, so an idle bound connection costs the table about 28 bytes.
-//! What a look-up finds is shared out of the shard, so that whoever uses it holds no lock of the table.
+//! A shard is chosen by the uid's hash; its lock is held for a look-up and never while a socket is written. What a look-up
+//! finds is shared out of the shard, so that whoever uses it holds no lock of the table. The uid lives in the connection
+//! itself: an entry of `users.rs` is a pointer and a tag, 11 to 23 bytes of table for an idle bound connection.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,6 @@
 //! An entry whose bucket is full goes to the next one that has room. Each bucket counts those that passed it by, so a
 //! search ends at the first bucket that nobody passed, and who leaves leaves nothing behind.
 
-use std::hint::black_box;
 use std::sync::Arc;
 
 use doorbell_protocol::Uid;
@@ -15,6 +14,7 @@ use hashbrown::HashTable;
 
 use super::Outbox;
 use super::table::{Many, User};
+use crate::prefetch::{prefetch, prefetch_shared};
 
 /// Places of a bucket: as many as fit beside their tags.
 const PLACES: usize = 7;
@@ -81,12 +81,7 @@ impl<O: Outbox> Users<O> {
         let found = self.find(hash, uid)?;
         match self.many_at(found, hash, uid) {
             Some(many) => Some(User::Many(Arc::clone(many))),
-            None => {
-                let connection = self.place(found).as_ref()?;
-                // All of its lines at once: the count that goes up next is an atomic, which keeps reads in order.
-                connection.touch();
-                Some(User::One(Arc::clone(connection)))
-            }
+            None => self.place(found).clone().map(User::One),
         }
     }
 
@@ -140,17 +135,21 @@ impl<O: Outbox> Users<O> {
         Removed::Last
     }
 
-    /// Reads the line in which a search begins.
-    pub(super) fn glance(&self, hash: u64) {
+    /// Asks for the line in which a search begins.
+    pub(super) fn prefetch_bucket(&self, hash: u64) {
         if let Some(bucket) = self.buckets.get(self.home(hash)) {
-            black_box(bucket.head);
+            prefetch(bucket);
         }
     }
 
-    /// The first connection whose tag is the same, nearly always the one: it is not read.
-    pub(super) fn guess(&self, hash: u64) -> Option<&Arc<O>> {
-        let bucket = self.buckets.get(self.home(hash))?;
-        bucket.places[bucket.alike(tag_of(hash)).next()?].as_ref()
+    /// Asks for the first connection there whose tag is the same: nearly always the one.
+    pub(super) fn prefetch_connection(&self, hash: u64) {
+        if let Some(bucket) = self.buckets.get(self.home(hash))
+            && let Some(place) = bucket.alike(tag_of(hash)).next()
+            && let Some(connection) = &bucket.places[place]
+        {
+            prefetch_shared(connection);
+        }
     }
 
     fn find(&self, hash: u64, uid: &str) -> Option<Found> {
@@ -159,7 +158,10 @@ impl<O: Outbox> Users<O> {
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
             for place in bucket.alike(tag) {
-                if bucket.places[place].as_ref().is_some_and(|connection| uid_of(connection) == uid) {
+                let Some(connection) = &bucket.places[place] else { continue };
+                // All of it at once, for whoever looks it up will use it.
+                prefetch_shared(connection);
+                if uid_of(connection) == uid {
                     return Some(Found { bucket: at, place });
                 }
             }
@@ -249,6 +251,7 @@ impl<O: Outbox> Users<O> {
     }
 
     /// Where the search for a hash begins.
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are wanted")]
     fn home(&self, hash: u64) -> usize {
         hash as usize & self.buckets.len().wrapping_sub(1)
     }

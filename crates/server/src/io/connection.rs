@@ -4,7 +4,6 @@
 //! [`Connection::close`]; only the loop reads, and only the loop takes it out of the registry and lets go of the
 //! descriptor. The descriptor closes when the last `Arc` goes, so a write can never reach a stranger's socket.
 
-use std::hint::black_box;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -525,11 +524,6 @@ impl Outbox for Connection {
 
     fn number(&self) -> u64 {
         self.id.as_u64()
-    }
-
-    fn touch(&self) {
-        // These are spread over all of it.
-        black_box((self.uid.get().map(|uid| uid.len()), self.outbound.is_locked(), self.seen()));
     }
 
     fn linger(&self) -> Duration {

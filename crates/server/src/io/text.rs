@@ -129,10 +129,8 @@ impl TextState {
             if handful.is_empty() {
                 return Talk::On;
             }
-            if handful.len() > 1 {
-                let uids = handful.iter().filter_map(|line| line.uid.as_ref().ok());
-                tools.context.hub.look_ahead(uids.map(Uid::as_str));
-            }
+            let uids = handful.iter().filter_map(|line| line.uid.as_ref().ok());
+            tools.context.hub.look_ahead(uids.map(Uid::as_str));
             for Line { length, used, uid } in handful.drain(..) {
                 if used > tools.policy.limits.line_bytes {
                     return self.too_long(tools);
