@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::http::append_post;
+use crate::http::append_message;
 use crate::target::Publish;
 
 /// Answers to pushes.
@@ -36,7 +36,7 @@ impl Channel {
     pub(crate) fn connect(publish: &Publish) -> anyhow::Result<Self> {
         let address = match publish {
             Publish::Text(address) => *address,
-            Publish::Url(endpoint) => endpoint.address,
+            Publish::Url(post) => post.endpoint.address,
         };
         let stream = TcpStream::connect(address).context("failed to connect to where pushes go")?;
         stream.set_nodelay(true)?;
@@ -51,7 +51,7 @@ impl Channel {
                 out.extend_from_slice(payload);
                 out.push(b'\n');
             }
-            Publish::Url(endpoint) => append_post(out, endpoint, uid, "", payload),
+            Publish::Url(post) => append_message(out, post, uid, payload),
         }
     }
 

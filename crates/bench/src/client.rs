@@ -14,7 +14,8 @@ use crate::clock::monotonic_us;
 use crate::histogram::Histogram;
 use crate::payload::{self, EVERYONE};
 use crate::tally::Tally;
-use crate::target::{Protocol, Subscribe, UID};
+use crate::target::{Conversation, Protocol, Subscribe};
+use crate::template::UID;
 use crate::tls::Tls;
 
 /// The sample key of RFC 6455 section 1.3 and its answer, so that no hash is needed here or in the floor.
@@ -31,10 +32,32 @@ pub(crate) enum State {
     Connecting,
     /// Request sent, answer awaited.
     Upgrading,
-    /// The hello of doorbell.v1 is sent, the welcome awaited.
+    /// It has said its hello and waits to hear that it has subscribed.
     Greeting,
     /// It has said who it is; it counts what comes.
     Open,
+}
+
+/// What lies around a payload.
+#[derive(Debug, Clone, Copy)]
+enum Envelopes {
+    /// Nothing: every message is one.
+    None,
+    /// Doorbell's, which say whether they carry one.
+    Doorbell,
+    /// Another server's. What carries none of ours is its own affair; a payload that it spoils is then missing.
+    Foreign,
+}
+
+impl Envelopes {
+    fn of(subscribe: &Subscribe) -> Self {
+        match subscribe.protocol {
+            Protocol::Plain => Self::None,
+            Protocol::UrlWebSocket if subscribe.conversation == Conversation::default() => Self::None,
+            Protocol::UrlWebSocket => Self::Foreign,
+            Protocol::V1 | Protocol::Events | Protocol::Poll | Protocol::UrlEvents => Self::Doorbell,
+        }
+    }
 }
 
 /// What a fleet has counted.
@@ -129,7 +152,7 @@ impl Client {
             match self.read(scratch) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
-                    self.take(&scratch[..n], subscribe.protocol, counts)?;
+                    self.take(&scratch[..n], subscribe, counts)?;
                     // Readiness is edge-triggered: a short read has emptied the socket, and what
                     // comes later is a new edge.
                     if n < scratch.len() && self.tls.is_none() {
@@ -182,41 +205,45 @@ impl Client {
             };
             format!("Accept: text/event-stream\r\n{bearer}")
         };
-        format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", endpoint.host)
+        let headers = endpoint.header_lines(&self.uid);
+        format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}{headers}\r\n", endpoint.host)
     }
 
     fn credential(&self) -> &str {
         self.credential.as_deref().unwrap_or(&self.uid)
     }
 
-    fn take(&mut self, bytes: &[u8], protocol: Protocol, counts: &mut Counts) -> io::Result<()> {
+    fn take(&mut self, bytes: &[u8], subscribe: &Subscribe, counts: &mut Counts) -> io::Result<()> {
         if self.carry.is_empty() {
-            let used = self.parse(bytes, protocol, counts)?;
+            let used = self.parse(bytes, subscribe, counts)?;
             self.carry.extend_from_slice(&bytes[used..]);
         } else {
             let mut all = std::mem::take(&mut self.carry);
             all.extend_from_slice(bytes);
-            let used = self.parse(&all, protocol, counts)?;
+            let used = self.parse(&all, subscribe, counts)?;
             self.carry.extend_from_slice(&all[used..]);
         }
         Ok(())
     }
 
     /// Consumes what is complete and says how many bytes that was.
-    fn parse(&mut self, bytes: &[u8], protocol: Protocol, counts: &mut Counts) -> io::Result<usize> {
+    fn parse(&mut self, bytes: &[u8], subscribe: &Subscribe, counts: &mut Counts) -> io::Result<usize> {
         let mut used = 0;
         if self.state == State::Upgrading {
             let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Ok(0) };
-            self.accept(&String::from_utf8_lossy(&bytes[..end]), protocol)?;
+            self.accept(&String::from_utf8_lossy(&bytes[..end]), subscribe)?;
             used = end + 4;
         }
-        if !protocol.is_websocket() {
+        if !subscribe.protocol.is_websocket() {
             return self.parse_events(bytes, used, counts);
         }
         while let Some((opcode, payload, len)) = server_frame(&bytes[used..])? {
             used += len;
             match opcode {
-                0x1 | 0x2 => self.hear(payload, protocol == Protocol::V1, counts),
+                0x1 | 0x2 => {
+                    self.converse(payload, subscribe)?;
+                    self.hear(payload, Envelopes::of(subscribe), counts);
+                }
                 0x8 => return Err(io::ErrorKind::ConnectionAborted.into()),
                 0x9 => self.send(&masked_frame(0x8a, payload))?,
                 _ => {}
@@ -226,8 +253,8 @@ impl Client {
     }
 
     /// Reads the head of the answer, and says who it is where that is yet to be said.
-    fn accept(&mut self, head: &str, protocol: Protocol) -> io::Result<()> {
-        let accepted = if protocol.is_websocket() {
+    fn accept(&mut self, head: &str, subscribe: &Subscribe) -> io::Result<()> {
+        let accepted = if subscribe.protocol.is_websocket() {
             head.starts_with("HTTP/1.1 101") && head.contains(ACCEPT)
         } else {
             head.starts_with("HTTP/1.1 200")
@@ -239,17 +266,36 @@ impl Client {
                 after.next().and_then(|(_, value)| value.trim().parse().ok()).map(Duration::from_secs);
             return Err(io::Error::other(format!("refused: {}", head.lines().next().unwrap_or(""))));
         }
-        self.state = State::Open;
-        match protocol {
-            Protocol::Plain => self.send(&masked_frame(0x81, self.credential().as_bytes()))?,
-            Protocol::V1 => {
-                let hello = format!("{{\"type\":\"hello\",\"token\":\"{}\"}}", self.credential());
-                self.send(&masked_frame(0x81, hello.as_bytes()))?;
-                self.state = State::Greeting;
+        for hello in &subscribe.conversation.hello {
+            self.say(&hello.with_uid(self.credential()))?;
+        }
+        self.state = match subscribe.conversation.until {
+            None => State::Open,
+            Some(_) => State::Greeting,
+        };
+        Ok(())
+    }
+
+    /// Takes its part in what is said beside the messages.
+    fn converse(&mut self, heard: &[u8], subscribe: &Subscribe) -> io::Result<()> {
+        let conversation = &subscribe.conversation;
+        if let (State::Greeting, Some(until)) = (self.state, &conversation.until)
+            && heard.windows(until.as_bytes().len()).any(|window| window == until.as_bytes())
+        {
+            self.state = State::Open;
+        }
+        for (ping, pong) in &conversation.replies {
+            if heard == ping.as_bytes() {
+                self.say(pong.as_bytes())?;
             }
-            Protocol::Events | Protocol::Poll | Protocol::UrlWebSocket | Protocol::UrlEvents => {}
         }
         Ok(())
+    }
+
+    /// Sends one message.
+    fn say(&mut self, message: &[u8]) -> io::Result<()> {
+        let first = if std::str::from_utf8(message).is_ok() { 0x81 } else { 0x82 };
+        self.send(&masked_frame(first, message))
     }
 
     /// Server-sent events, a line at a time. Lines that are no data, those of a chunked body among them, say nothing.
@@ -258,22 +304,29 @@ impl Client {
             let line = &bytes[used..used + length];
             used += length + 1;
             if let Some(data) = line.strip_prefix(b"data:") {
-                self.hear(data.trim_ascii(), true, counts);
+                self.hear(data.trim_ascii(), Envelopes::Doorbell, counts);
             }
         }
         Ok(used)
     }
 
-    /// Takes a message. Where there are envelopes, those that carry no message are not counted.
-    fn hear(&mut self, text: &[u8], envelopes: bool, counts: &mut Counts) {
-        let found = payload::find(text);
-        if found.is_none() && envelopes && !text.starts_with(b"{\"type\":\"message\"") {
-            if text.starts_with(b"{\"type\":\"welcome\"") {
-                self.state = State::Open;
+    /// Takes a message. One without a payload of ours is misdelivered where it should have had one.
+    fn hear(&mut self, text: &[u8], envelopes: Envelopes, counts: &mut Counts) {
+        match envelopes {
+            Envelopes::None => self.count(payload::find(text), counts),
+            Envelopes::Doorbell => {
+                let found = payload::find(text);
+                if found.is_some() || text.starts_with(b"{\"type\":\"message\"") {
+                    self.count(found, counts);
+                }
             }
-            return;
+            // Some put several envelopes into one message, a line each; a payload has no line end.
+            Envelopes::Foreign => {
+                for found in text.split(|byte| *byte == b'\n').filter_map(payload::find) {
+                    self.count(Some(found), counts);
+                }
+            }
         }
-        self.count(found, counts);
     }
 
     fn count(
@@ -366,11 +419,12 @@ pub(crate) fn server_frame(bytes: &[u8]) -> io::Result<Option<(u8, &[u8], usize)
 mod tests {
     use super::*;
     use crate::target::Endpoint;
+    use crate::template::Template;
 
     fn client(protocol: Protocol) -> Client {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = Endpoint::at(listener.local_addr().unwrap(), "/");
-        Client::connect(&Subscribe { protocol, endpoint }, 1, None, Instant::now(), None, None).unwrap()
+        Client::connect(&Subscribe::new(protocol, endpoint), 1, None, Instant::now(), None, None).unwrap()
     }
 
     /// What client `u1` counts for these uids and sequence numbers.
@@ -380,7 +434,7 @@ mod tests {
         for (uid, seq) in payloads {
             let mut payload = Vec::new();
             payload::append(&mut payload, uid, *seq, 0, 64);
-            client.hear(&payload, false, &mut counts);
+            client.hear(&payload, Envelopes::None, &mut counts);
         }
         counts.tally
     }
@@ -406,11 +460,12 @@ mod tests {
             payload::append(&mut stream, "u1", seq, 0, 64);
             stream.extend_from_slice(b"}\n\n");
         }
+        let events = Subscribe::new(Protocol::Events, "http://127.0.0.1:1/".parse().unwrap());
         for cut in 0..stream.len() {
             let (mut client, mut counts) = (client(Protocol::Events), Counts::default());
             client.state = State::Open;
-            client.take(&stream[..cut], Protocol::Events, &mut counts).unwrap();
-            client.take(&stream[cut..], Protocol::Events, &mut counts).unwrap();
+            client.take(&stream[..cut], &events, &mut counts).unwrap();
+            client.take(&stream[cut..], &events, &mut counts).unwrap();
             assert!(counts.tally.is_exactly(2), "cut at {cut}: {}", counts.tally);
         }
     }
@@ -418,10 +473,56 @@ mod tests {
     #[test]
     fn a_message_without_a_payload_of_ours_is_misdelivered_and_other_envelopes_are_not() {
         let (mut client, mut counts) = (client(Protocol::V1), Counts::default());
-        client.hear(b"{\"type\":\"welcome\",\"uid\":\"u1\"}", true, &mut counts);
-        assert!(counts.tally.is_exactly(0) && client.state == State::Open);
-        client.hear(b"{\"type\":\"message\",\"data\":1}", true, &mut counts);
+        client.hear(b"{\"type\":\"welcome\",\"uid\":\"u1\"}", Envelopes::Doorbell, &mut counts);
+        assert!(counts.tally.is_exactly(0));
+        client.hear(b"{\"type\":\"message\",\"data\":1}", Envelopes::Doorbell, &mut counts);
         assert_eq!(counts.tally.misdelivered, 1);
+    }
+
+    #[test]
+    fn of_another_servers_envelopes_each_line_counts_and_those_without_a_payload_do_not() {
+        let (mut client, mut counts) = (client(Protocol::UrlWebSocket), Counts::default());
+        let mut message = b"{\"pong\":1}\n".to_vec();
+        for seq in 1..=3 {
+            payload::append(&mut message, "u1", seq, 0, 64);
+            message.extend_from_slice(b"}\n");
+        }
+        client.hear(&message, Envelopes::Foreign, &mut counts);
+        assert!(counts.tally.is_exactly(3), "{}", counts.tally);
+    }
+
+    #[test]
+    fn it_has_subscribed_once_it_hears_so_and_answers_pings() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::at(listener.local_addr().unwrap(), "/");
+        let conversation = Conversation {
+            hello: vec![Template::literal("40{uid}"), r"\x82\x00".parse().unwrap()],
+            until: Some(Template::literal("40{")),
+            replies: vec![(Template::literal("2"), Template::literal("3"))],
+        };
+        let subscribe = Subscribe { protocol: Protocol::UrlWebSocket, endpoint, conversation };
+        let mut client = Client::connect(&subscribe, 7, None, Instant::now(), None, None).unwrap();
+        let mut server = listener.accept().unwrap().0;
+        let mut said = |length: usize| {
+            let mut bytes = vec![0; length];
+            server.read_exact(&mut bytes).unwrap();
+            bytes
+        };
+
+        let head = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {ACCEPT}");
+        client.accept(&head, &subscribe).unwrap();
+        assert_eq!(said(10), masked_frame(0x81, b"40u7"));
+        assert_eq!(said(8), masked_frame(0x82, b"\x82\0"));
+
+        let (scratch, mut counts) = (&mut Vec::new(), Counts::default());
+        for (text, state) in [("2", State::Greeting), ("0{}", State::Greeting), ("40{}", State::Open)] {
+            scratch.clear();
+            payload::append_server_frame(scratch, text.as_bytes());
+            client.take(scratch, &subscribe, &mut counts).unwrap();
+            assert_eq!(client.state, state, "{text}");
+        }
+        assert_eq!(said(7), masked_frame(0x81, b"3"));
+        assert!(counts.tally.is_exactly(0), "none of them is a message: {}", counts.tally);
     }
 
     #[test]

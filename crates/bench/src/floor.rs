@@ -47,7 +47,7 @@ impl Floor {
 
     /// How a fleet opens its clients.
     pub fn subscribe(&self) -> Subscribe {
-        Subscribe { protocol: Protocol::Plain, endpoint: Endpoint::at(self.address, "/") }
+        Subscribe::new(Protocol::Plain, Endpoint::at(self.address, "/"))
     }
 
     /// Where lines go that it answers, one unanswered at a time.

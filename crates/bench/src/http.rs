@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::payload;
-use crate::target::{Api, Endpoint, PublishToAll};
+use crate::target::{Api, Endpoint, Post, PublishToAll};
+use crate::template::UID;
 
 /// A blocking client.
 #[derive(Debug)]
@@ -82,9 +83,16 @@ impl HttpClient {
     }
 }
 
+/// Appends a POST of a message to `uid`.
+pub(crate) fn append_message(out: &mut Vec<u8>, post: &Post, uid: &str, payload: &[u8]) {
+    let mut body = Vec::new();
+    post.body.append(&mut body, uid, payload);
+    append_post(out, &post.endpoint, uid, &post.endpoint.header_lines(uid), &body);
+}
+
 /// Appends a POST. `uid` takes its place in the path.
 pub(crate) fn append_post(out: &mut Vec<u8>, endpoint: &Endpoint, uid: &str, more: &str, body: &[u8]) {
-    let path = endpoint.path.replace(crate::target::UID, uid);
+    let path = endpoint.path.replace(UID, uid);
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {}\r\n{more}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         endpoint.host,
@@ -149,7 +157,7 @@ pub struct Broadcaster(Way);
 #[derive(Debug)]
 enum Way {
     Api(ApiClient),
-    Url(HttpClient, Endpoint),
+    Url(HttpClient, Post),
 }
 
 impl Broadcaster {
@@ -160,7 +168,7 @@ impl Broadcaster {
     pub fn connect(way: &PublishToAll) -> anyhow::Result<Self> {
         Ok(Self(match way {
             PublishToAll::Api(api) => Way::Api(ApiClient::connect(api)?),
-            PublishToAll::Url(endpoint) => Way::Url(HttpClient::connect(endpoint)?, endpoint.clone()),
+            PublishToAll::Url(post) => Way::Url(HttpClient::connect(&post.endpoint)?, post.clone()),
         }))
     }
 
@@ -175,9 +183,9 @@ impl Broadcaster {
                 let answer = api.post("/v1/broadcast", &body)?;
                 Ok(Some(answer["written"].as_u64().with_context(|| format!("no `written` in {answer}"))?))
             }
-            Way::Url(client, endpoint) => {
+            Way::Url(client, post) => {
                 let mut request = Vec::new();
-                append_post(&mut request, endpoint, payload::EVERYONE, "", payload);
+                append_message(&mut request, post, payload::EVERYONE, payload);
                 client.send(&request)?;
                 match client.answer()? {
                     (200..=299, _) => Ok(None),

@@ -32,6 +32,7 @@ mod standard;
 mod suite;
 mod tally;
 mod target;
+mod template;
 mod tls;
 
 pub use child::{ChildCommand, ChildKind, run_child};
@@ -49,4 +50,7 @@ pub use server::{Server, ServerCommand};
 pub use standard::{StandardOptions, run_standard};
 pub use suite::{Scenario, SuiteOptions, run_suite};
 pub use tally::Tally;
-pub use target::{Api, Endpoint, Logins, Protocol, Publish, PublishToAll, Subscribe, Target};
+pub use target::{
+    Api, Conversation, Endpoint, Logins, Post, Protocol, Publish, PublishToAll, Subscribe, Target,
+};
+pub use template::Template;

@@ -10,9 +10,19 @@ use std::io::Write as _;
 /// The uid that every client accepts, used by broadcasts and by the floor.
 pub(crate) const EVERYONE: &str = "*";
 
-const START: &[u8] = b"{\"uid\":\"";
-const SEQ: &[u8] = b"\",\"seq\":";
-const AT: &[u8] = b",\"at\":";
+/// How the parts around uid and numbers are written.
+struct Form {
+    start: &'static [u8],
+    seq: &'static [u8],
+    at: &'static [u8],
+    end: &'static [u8],
+}
+
+const PLAIN: Form = Form { start: b"{\"uid\":\"", seq: b"\",\"seq\":", at: b",\"at\":", end: b"\"}" };
+
+/// Inside a JSON string.
+const QUOTED: Form =
+    Form { start: b"{\\\"uid\\\":\\\"", seq: b"\\\",\\\"seq\\\":", at: b",\\\"at\\\":", end: b"\\\"}" };
 
 /// One message, as its receiver reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,15 +43,20 @@ pub(crate) fn append(out: &mut Vec<u8>, uid: &str, seq: u64, at: u64, len: usize
     out.extend_from_slice(b"\"}");
 }
 
-/// The payload in `bytes`, which are it or an envelope around it; `None` when there is none of ours.
+/// The payload in `bytes`, which are it or an envelope around it; `None` when there is none of ours. Some servers' envelopes
+/// carry it as a JSON string.
 pub(crate) fn find(bytes: &[u8]) -> Option<Payload<'_>> {
-    let start = bytes.windows(START.len()).position(|window| window == START)?;
-    let rest = &bytes[start + START.len()..];
-    let (uid, rest) = rest.split_at(rest.iter().position(|byte| *byte == b'"')?);
-    let (seq, rest) = number(rest.strip_prefix(SEQ)?)?;
-    let (at, rest) = number(rest.strip_prefix(AT)?)?;
-    // The padding holds neither of the two, so the first pair is the payload's own end.
-    let whole = rest.ends_with(b"\"}") || rest.windows(2).any(|window| window == b"\"}");
+    find_as(bytes, &PLAIN).or_else(|| find_as(bytes, &QUOTED))
+}
+
+fn find_as<'a>(bytes: &'a [u8], form: &Form) -> Option<Payload<'a>> {
+    let start = bytes.windows(form.start.len()).position(|window| window == form.start)?;
+    let rest = &bytes[start + form.start.len()..];
+    let (uid, rest) = rest.split_at(rest.iter().position(|byte| form.seq.starts_with(&[*byte]))?);
+    let (seq, rest) = number(rest.strip_prefix(form.seq)?)?;
+    let (at, rest) = number(rest.strip_prefix(form.at)?)?;
+    // The padding does not hold it, so the first one is the payload's own end.
+    let whole = rest.windows(form.end.len()).any(|window| window == form.end);
     whole.then_some(Payload { uid, seq, at })
 }
 
@@ -82,6 +97,15 @@ mod tests {
         append(&mut out, "u1", 3, 5, 64);
         out.push(b'}');
         assert_eq!(find(&out), Some(Payload { uid: b"u1", seq: 3, at: 5 }));
+    }
+
+    #[test]
+    fn a_payload_is_found_inside_a_json_string_but_not_when_it_is_cut() {
+        let mut payload = Vec::new();
+        append(&mut payload, "u1", 3, 5, 64);
+        let text = serde_json::json!({"event": "m", "data": String::from_utf8(payload).unwrap()}).to_string();
+        assert_eq!(find(text.as_bytes()), Some(Payload { uid: b"u1", seq: 3, at: 5 }));
+        assert_eq!(find(&text.as_bytes()[..text.find(r#"x\""#).unwrap() + 2]), None);
     }
 
     #[test]

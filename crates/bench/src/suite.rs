@@ -67,8 +67,12 @@ pub struct SuiteOptions {
     pub child: ChildCommand,
     /// Connections.
     pub connections: usize,
+    /// The number in the first one's uid.
+    pub first: usize,
     /// Client processes; as many as the connections need when `None`.
     pub processes: Option<usize>,
+    /// Handshakes under way at once in each process.
+    pub concurrency: usize,
     /// The clients' kernel receive buffer in bytes.
     pub receive_buffer: Option<usize>,
     /// Length of every payload.
@@ -135,7 +139,9 @@ impl<'a> Stage<'a> {
     fn start(target: &'a Target, options: &'a SuiteOptions) -> anyhow::Result<Self> {
         let mut fleet = FleetOptions::for_clients(options.connections);
         fleet.processes = options.processes.unwrap_or(fleet.processes);
+        fleet.concurrency = options.concurrency;
         fleet.receive_buffer = options.receive_buffer;
+        fleet.first = options.first;
         let mut fleet = Fleet::start(&options.child, fleet)?;
         if let Some(api) = &target.tokens {
             fleet.use_tokens(api)?;
@@ -186,7 +192,7 @@ impl<'a> Stage<'a> {
 
     fn plan(&self) -> PushPlan {
         PushPlan {
-            first: 0,
+            first: self.options.first,
             uids: self.options.connections,
             count: self.options.pushes,
             payload_bytes: self.options.payload_bytes,

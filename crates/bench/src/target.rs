@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 use crate::procfs::{CpuTime, Memory, cpu_time, descriptors, memory};
 use crate::server::{Server, ServerCommand};
+use crate::template::{self, Template, Words};
 
 /// How a client and a server speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +58,6 @@ impl FromStr for Protocol {
     }
 }
 
-/// Where in a URL the uid, or the client's credential, goes.
-pub(crate) const UID: &str = "{uid}";
-
 /// An address of HTTP or WebSocket without TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -69,11 +67,33 @@ pub struct Endpoint {
     pub host: String,
     /// Path and query; `{uid}` stands for the uid.
     pub path: String,
+    /// Header lines beside those that every request has.
+    pub headers: Vec<Template>,
 }
 
 impl Endpoint {
     pub(crate) fn at(address: SocketAddr, path: &str) -> Self {
-        Self { address, host: address.to_string(), path: path.to_owned() }
+        Self { address, host: address.to_string(), path: path.to_owned(), headers: Vec::new() }
+    }
+
+    /// The header lines, each with its end.
+    pub(crate) fn header_lines(&self, uid: &str) -> String {
+        let line = |header: &Template| String::from_utf8_lossy(&header.with_uid(uid)).into_owned() + "\r\n";
+        self.headers.iter().map(line).collect()
+    }
+
+    fn from_words<'a>(words: &mut impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
+        let mut word = || words.next().context("a word is missing");
+        let (address, host, path) = (word()?.parse()?, word()?.to_owned(), word()?.to_owned());
+        Ok(Self { address, host, path, headers: template::from_words(words)? })
+    }
+}
+
+/// The words of a child's command.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, host, path, headers } = self;
+        write!(f, "{address} {host} {path} {}", Words(headers))
     }
 }
 
@@ -92,7 +112,37 @@ impl FromStr for Endpoint {
         let address =
             with_port.to_socket_addrs().with_context(|| format!("failed to look {host} up"))?.next();
         let address = address.with_context(|| format!("no address of {host}"))?;
-        Ok(Self { address, host: host.to_owned(), path: path.to_owned() })
+        Ok(Self { address, host: host.to_owned(), path: path.to_owned(), headers: Vec::new() })
+    }
+}
+
+/// What a client says on its WebSocket to get its messages, and goes on to say while it has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conversation {
+    /// Messages it sends once its connection is open, `{uid}` filled in with its credential. One that is not UTF-8 goes as a binary
+    /// message.
+    pub hello: Vec<Template>,
+    /// It has subscribed once it hears a message that contains this; without it, once it has said its hello.
+    pub until: Option<Template>,
+    /// The server's own pings: a message that is the first is answered with the second.
+    pub replies: Vec<(Template, Template)>,
+}
+
+impl Conversation {
+    fn from_words<'a>(words: &mut impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
+        let hello = template::from_words(words)?;
+        let until = template::from_words(words)?.pop();
+        let replies = template::from_words(words)?.into_iter().zip(template::from_words(words)?);
+        Ok(Self { hello, until, replies: replies.collect() })
+    }
+}
+
+/// The words of a child's command.
+impl fmt::Display for Conversation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (heard, said): (Vec<_>, Vec<_>) = self.replies.iter().cloned().unzip();
+        let until = self.until.as_slice();
+        write!(f, "{} {} {} {}", Words(&self.hello), Words(until), Words(&heard), Words(&said))
     }
 }
 
@@ -103,17 +153,31 @@ pub struct Subscribe {
     pub protocol: Protocol,
     /// Where.
     pub endpoint: Endpoint,
+    /// What is said there.
+    pub conversation: Conversation,
 }
 
 /// The words of a child's command.
 impl fmt::Display for Subscribe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Endpoint { address, host, path } = &self.endpoint;
-        write!(f, "{} {address} {host} {path}", self.protocol.name())
+        write!(f, "{} {} {}", self.protocol.name(), self.endpoint, self.conversation)
     }
 }
 
 impl Subscribe {
+    /// As the protocol has it.
+    pub fn new(protocol: Protocol, endpoint: Endpoint) -> Self {
+        let (hello, until) = match protocol {
+            Protocol::Plain => (vec![Template::literal(template::UID)], None),
+            Protocol::V1 => (
+                vec![Template::literal(r#"{"type":"hello","token":"{uid}"}"#)],
+                Some(Template::literal(r#"{"type":"welcome""#)),
+            ),
+            _ => (Vec::new(), None),
+        };
+        Self { protocol, endpoint, conversation: Conversation { hello, until, replies: Vec::new() } }
+    }
+
     /// How clients of a Doorbell with this public listener subscribe.
     pub fn to_doorbell(protocol: Protocol, public: SocketAddr) -> Self {
         let path = match protocol {
@@ -121,15 +185,13 @@ impl Subscribe {
             Protocol::Poll => "/v1/poll?wait=55",
             _ => "/",
         };
-        Self { protocol, endpoint: Endpoint::at(public, path) }
+        Self::new(protocol, Endpoint::at(public, path))
     }
 
     pub(crate) fn from_words<'a>(words: &mut impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
-        let mut word = || words.next().context("a word is missing");
-        let protocol = word()?.parse()?;
-        let endpoint =
-            Endpoint { address: word()?.parse()?, host: word()?.to_owned(), path: word()?.to_owned() };
-        Ok(Self { protocol, endpoint })
+        let protocol = words.next().context("a word is missing")?.parse()?;
+        let endpoint = Endpoint::from_words(words)?;
+        Ok(Self { protocol, endpoint, conversation: Conversation::from_words(words)? })
     }
 }
 
@@ -138,8 +200,24 @@ impl Subscribe {
 pub enum Publish {
     /// A line of JSON that names its uid, answered by a line `ok`: Doorbell's text port, and the Workerman sample's.
     Text(SocketAddr),
-    /// The payload as the body of a POST.
-    Url(Endpoint),
+    /// A POST.
+    Url(Post),
+}
+
+/// A POST that carries a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Post {
+    /// Where it goes.
+    pub endpoint: Endpoint,
+    /// Its body: places for the uid and the payload.
+    pub body: Template,
+}
+
+impl Post {
+    /// With the payload as its body.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, body: Template::literal(template::PAYLOAD) }
+    }
 }
 
 /// The words of a child's command.
@@ -147,21 +225,19 @@ impl fmt::Display for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(address) => write!(f, "text {address}"),
-            Self::Url(Endpoint { address, host, path }) => write!(f, "url {address} {host} {path}"),
+            Self::Url(Post { endpoint, body }) => write!(f, "url {endpoint} {body}"),
         }
     }
 }
 
 impl Publish {
     pub(crate) fn from_words<'a>(words: &mut impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
-        let mut word = || words.next().context("a word is missing");
-        match word()? {
-            "text" => Ok(Self::Text(word()?.parse()?)),
-            "url" => Ok(Self::Url(Endpoint {
-                address: word()?.parse()?,
-                host: word()?.to_owned(),
-                path: word()?.to_owned(),
-            })),
+        match words.next().context("a word is missing")? {
+            "text" => Ok(Self::Text(words.next().context("a word is missing")?.parse()?)),
+            "url" => {
+                let endpoint = Endpoint::from_words(words)?;
+                Ok(Self::Url(Post { endpoint, body: words.next().context("a word is missing")?.parse()? }))
+            }
             _ => bail!("no such way to publish"),
         }
     }
@@ -172,8 +248,8 @@ impl Publish {
 pub enum PublishToAll {
     /// `POST /v1/broadcast`.
     Api(Api),
-    /// The payload as the body of a POST; everyone has subscribed to what it names.
-    Url(Endpoint),
+    /// A POST whose `{uid}` is `*`; everyone has subscribed to what it names.
+    Url(Post),
 }
 
 /// Doorbell's API.
@@ -322,10 +398,20 @@ mod tests {
         for wrong in ["wss://127.0.0.1/", "127.0.0.1:1", "ws://127.0.0.1/a b"] {
             assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
         }
-        let subscribe = Subscribe { protocol: Protocol::UrlWebSocket, endpoint: endpoint.clone() };
-        let words = subscribe.to_string();
-        assert_eq!(Subscribe::from_words(&mut words.split(' ')).unwrap(), subscribe);
-        for publish in [Publish::Url(endpoint), Publish::Text(SocketAddr::from(([127, 0, 0, 1], 1)))] {
+        let endpoint = Endpoint { headers: vec![Template::literal("X-API-Key: a b")], ..endpoint };
+        let conversation = Conversation {
+            hello: vec![Template::literal("{uid} 1"), "\\x82\\x00".parse().unwrap()],
+            until: Some(Template::literal("subscribed to")),
+            replies: vec![(Template::literal("2"), Template::literal("3"))],
+        };
+        let subscribe =
+            Subscribe { protocol: Protocol::UrlWebSocket, endpoint: endpoint.clone(), conversation };
+        for subscribe in [subscribe, Subscribe::new(Protocol::V1, endpoint.clone())] {
+            let words = subscribe.to_string();
+            assert_eq!(Subscribe::from_words(&mut words.split(' ')).unwrap(), subscribe);
+        }
+        let post = Post { endpoint, body: Template::literal("to {uid}: {payload}") };
+        for publish in [Publish::Url(post), Publish::Text(SocketAddr::from(([127, 0, 0, 1], 1)))] {
             let words = publish.to_string();
             assert_eq!(Publish::from_words(&mut words.split(' ')).unwrap(), publish);
         }

@@ -39,7 +39,7 @@ fn every_frame_is_counted_and_a_missing_one_is_noticed() -> anyhow::Result<()> {
     let tally = fleet.await_received(3 * CLIENTS as u64 + 1, Duration::from_millis(50))?;
     ensure!(!tally.is_exactly(3 * CLIENTS as u64 + 1), "a frame that was never sent was counted");
 
-    let nobody = Subscribe { protocol: Protocol::Plain, endpoint: "ws://127.0.0.1:1/".parse()? };
+    let nobody = Subscribe::new(Protocol::Plain, "ws://127.0.0.1:1/".parse()?);
     ensure!(fleet.open(&nobody, CLIENTS + 2).is_err(), "a refused connection went unnoticed");
     Ok(())
 }

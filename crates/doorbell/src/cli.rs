@@ -62,7 +62,7 @@ pub enum Command {
     /// Echo WebSocket messages through the server's own connection code, for conformance suites
     Echo(EchoArgs),
     /// Measure an installation, this program's own or another: memory, CPU time, latency, and whether all arrives
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
     /// The clients of `bench`
     #[command(hide = true)]
     BenchChild(BenchChildArgs),

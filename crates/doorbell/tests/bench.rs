@@ -71,6 +71,30 @@ fn a_server_that_delivers_all_by_url_passes_and_one_that_loses_doubles_or_mixes_
 }
 
 #[test]
+fn any_server_is_spoken_to_by_the_headers_messages_and_bodies_that_are_given() {
+    let server = Server::start(&ServerCommand::doorbell(env!("CARGO_BIN_EXE_doorbell"))).expect("starts");
+    let Server { public, text, api, api_key, .. } = &server;
+    let v1 = format!(
+        r#"push -n 8 --pushes 200 --first-uid 500 --subscribe ws://{public}/
+        --subscribe-header Sec-WebSocket-Protocol:\x20doorbell.v1
+        --hello {{"type":"hello","token":"{{uid}}"}} --subscribed "welcome" --publish http://{api}/v1/push
+        --publish-body {{"uid":"{{uid}}","data":{{payload-quoted}}}}"#
+    );
+    let (code, outcomes) = bench(&format!(r"{v1} --publish-header Authorization:\x20Bearer\x20{api_key}"));
+    assert_eq!(code, 0, "{outcomes:?}");
+    assert_eq!(figure(&outcomes[0], "pushes delivered"), 200.0, "{outcomes:?}");
+
+    let (code, outcomes) = bench(&v1);
+    assert_eq!(code, 1, "without a key: {outcomes:?}");
+    assert_eq!(figure(&outcomes[0], "pushes refused"), 200.0, "{outcomes:?}");
+
+    let plain = format!("push -n 8 --pushes 200 --subscribe ws://{public}/ --hello {{uid}} --text {text}");
+    let (code, outcomes) = bench(&plain);
+    assert_eq!(code, 0, "{outcomes:?}");
+    assert_eq!(figure(&outcomes[0], "pushes delivered"), 200.0, "{outcomes:?}");
+}
+
+#[test]
 fn logins_that_end_while_they_should_wait_are_noticed_at_a_server_that_runs_already() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = dir.path().join("doorbell.toml");
@@ -98,6 +122,9 @@ fn logins_that_end_while_they_should_wait_are_noticed_at_a_server_that_runs_alre
 fn what_the_target_cannot_do_is_a_usage_error() {
     assert_eq!(bench("fan-out --subscribe ws://127.0.0.1:1/{uid}").0, 64);
     assert_eq!(bench("push --subscribe wss://127.0.0.1:1/").0, 64);
+    assert_eq!(bench("idle --subscribe http://127.0.0.1:1/ --hello {uid}").0, 64, "nothing to say it on");
+    assert_eq!(bench("push --text 127.0.0.1:1").0, 64, "lines for whom?");
+    assert_eq!(bench("idle --concurrency 0").0, 64, "nobody would ever come in");
 }
 
 /// What a server does wrong, once, with its hundredth message.

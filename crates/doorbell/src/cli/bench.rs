@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use anyhow::Context as _;
+use clap::builder::RangedU64ValueParser;
+use clap::{ArgGroup, Args, ValueEnum};
+use doorbell_bench::Template;
 
 use super::duration;
 
@@ -40,6 +43,7 @@ pub enum BenchDialect {
 
 /// The arguments of `bench`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("running").args(["public", "subscribe"]))]
 #[command(after_help = "\
 Without --public, --subscribe or --server it starts a server of its own on loopback. Clients on 127.0.0.1 connect from
 many addresses of 127.0.0.0/8, so that more than one port range is theirs.
@@ -48,6 +52,11 @@ Every message names its uid and carries a number: what is lost, doubled, out of 
 Logins at a running Doorbell need a client of [[login.clients]] without a secret and without number_match. What waits must
 not expire (login.created_ttl) and find room (login.attempts); from an address outside limits.exempt also
 login.attempts_per_ip, limits.connections_per_ip and limits.accept_rate have to allow it.
+
+Of any other server the URLs of --subscribe and --publish, headers, messages and bodies say how it is spoken to: {uid} is filled
+in, and \\xNN is the byte with that number. What needs more, such as a signature, may go through an adapter at --text, whose
+CPU time is not the server's. Messages without one of ours are then the server's own affair; ours are found in them as they
+are or as a JSON string.
 
 Exit codes: 0 everything arrived, 1 something did not or failed, 64 usage error.
 
@@ -58,7 +67,9 @@ Examples:
   doorbell bench storm -n 10000 --public 127.0.0.1:19999 --text 127.0.0.1:10002 --pid 4711
   doorbell bench idle storm --tls cert.pem --tls-key key.pem      what TLS costs: full handshakes, then resumed ones
   doorbell bench login --public 127.0.0.1:19999 --api 127.0.0.1:10003 --key-file api.key --login-client shop
-  doorbell bench push --subscribe ws://127.0.0.1:8080/sub/{uid} --publish http://127.0.0.1:8080/pub/{uid} --pid 42,43")]
+  doorbell bench push --subscribe ws://127.0.0.1:8080/sub/{uid} --publish http://127.0.0.1:8080/pub/{uid} --pid 42,43
+  doorbell bench push --subscribe ws://127.0.0.1:8080/ --hello 'SUB {uid}' --subscribed OK --publish http://127.0.0.1:8081/ \\
+    --publish-header 'X-Key: k' --publish-body '{\"to\":\"{uid}\",\"data\":{payload}}'")]
 pub struct BenchArgs {
     /// What to measure; all that the target can do when none is named
     #[arg(value_enum)]
@@ -69,9 +80,15 @@ pub struct BenchArgs {
     /// Connections
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1_000)]
     pub connections: usize,
+    /// The number in the first uid: they are called u0, u1 and so on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub first_uid: usize,
     /// Client processes [default: one for every 19,500 connections]
     #[arg(long, value_name = "N")]
     pub processes: Option<usize>,
+    /// Handshakes under way at once, in each client process; a storm is all at once
+    #[arg(long, value_name = "N", default_value = "200", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub concurrency: usize,
     /// Kernel receive buffer of each client, in bytes [default: the system's]
     #[arg(long, value_name = "BYTES")]
     pub receive_buffer: Option<usize>,
@@ -111,8 +128,8 @@ pub struct BenchArgs {
     /// The public listener of a running Doorbell, or where a server of the Workerman sample's protocol listens
     #[arg(long, value_name = "ADDR", conflicts_with = "subscribe")]
     pub public: Option<SocketAddr>,
-    /// Its text port
-    #[arg(long, value_name = "ADDR", requires = "public")]
+    /// Its text port; or what takes such lines, answers each with ok or fail, and passes them on to the server of --subscribe
+    #[arg(long, value_name = "ADDR", requires = "running", conflicts_with = "publish")]
     pub text: Option<SocketAddr>,
     /// Its API, for broadcasts and tokens
     #[arg(long, value_name = "ADDR", requires_all = ["public", "key_file"])]
@@ -126,12 +143,30 @@ pub struct BenchArgs {
     /// Any server: where a uid subscribes, by WebSocket (ws://) or server-sent events (http://)
     #[arg(long, value_name = "URL")]
     pub subscribe: Option<String>,
+    /// A header line of whoever subscribes; may be given again
+    #[arg(long, value_name = "LINE", requires = "subscribe")]
+    pub subscribe_header: Vec<Template>,
+    /// What a client says on its WebSocket once that is open; may be given again. Not UTF-8: as a binary message
+    #[arg(long, value_name = "MESSAGE", requires = "subscribe")]
+    pub hello: Vec<Template>,
+    /// It has subscribed once it hears a message that contains this [default: once it has said hello]
+    #[arg(long, value_name = "PART", requires = "hello")]
+    pub subscribed: Option<Template>,
+    /// The server's own pings: when a client hears the one message it says the other; may be given again
+    #[arg(long, value_name = "HEARD=SAID", requires = "hello", value_parser = reply)]
+    pub reply: Vec<(Template, Template)>,
     /// Where a message to a uid is POSTed
     #[arg(long, value_name = "URL", requires = "subscribe")]
     pub publish: Option<String>,
-    /// Where a message to everyone is POSTed
+    /// Where a message to everyone is POSTed, {uid} being *
     #[arg(long, value_name = "URL", requires = "subscribe")]
     pub publish_to_all: Option<String>,
+    /// A header line of both; may be given again
+    #[arg(long, value_name = "LINE", requires = "subscribe")]
+    pub publish_header: Vec<Template>,
+    /// The body of both: {payload} is the message, {payload-quoted} the message as a JSON string [default: the message]
+    #[arg(long, value_name = "BODY", requires = "subscribe")]
+    pub publish_body: Option<Template>,
     /// Clients speak TLS and believe this certificate, a PEM file, whatever its name. New clients show no ticket, those that
     /// come back in a storm do. With a server of its own, also --tls-key
     #[arg(long, value_name = "FILE", conflicts_with = "subscribe")]
@@ -155,4 +190,10 @@ pub struct BenchArgs {
 pub struct BenchChildArgs {
     /// The kind of process
     pub kind: String,
+}
+
+/// Reads `HEARD=SAID`.
+fn reply(text: &str) -> anyhow::Result<(Template, Template)> {
+    let (heard, said) = text.split_once('=').context("there is no = in it")?;
+    Ok((heard.parse()?, said.parse()?))
 }

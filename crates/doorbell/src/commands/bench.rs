@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use doorbell_bench::{
-    Api, ChildCommand, ChildKind, Logins, Pace, Protocol, Publish, PublishToAll, Scenario, ServerCommand,
-    Subscribe, SuiteOptions, Target, run_suite,
+    Api, ChildCommand, ChildKind, Conversation, Endpoint, Logins, Pace, Post, Protocol, Publish,
+    PublishToAll, Scenario, ServerCommand, Subscribe, SuiteOptions, Target, Template, run_suite,
 };
 
 use super::print;
@@ -26,7 +26,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     let options = SuiteOptions {
         child: ChildCommand::this_program(CHILD)?,
         connections: args.connections,
+        first: args.first_uid,
         processes: args.processes,
+        concurrency: args.concurrency,
         receive_buffer: args.receive_buffer,
         payload_bytes: args.payload,
         pushes: args.pushes,
@@ -65,17 +67,8 @@ fn target(args: &BenchArgs) -> Result<Target, Failure> {
         BenchDialect::V1 => Protocol::V1,
         BenchDialect::Sse => Protocol::Events,
     };
-    let usage = |error: anyhow::Error| Failure::Usage(error);
     let mut target = if let Some(url) = &args.subscribe {
-        let protocol = if url.starts_with("ws://") { Protocol::UrlWebSocket } else { Protocol::UrlEvents };
-        let read = |flag: &str, url: &str| {
-            url.parse::<doorbell_bench::Endpoint>().with_context(|| format!("{flag} {url}")).map_err(usage)
-        };
-        let publish = args.publish.as_ref().map(|url| read("--publish", url)).transpose()?;
-        let to_all = args.publish_to_all.as_ref().map(|url| read("--publish-to-all", url)).transpose()?;
-        Target::new(Subscribe { protocol, endpoint: read("--subscribe", url)? })
-            .publishing(publish.map(Publish::Url))
-            .publishing_to_all(to_all.map(PublishToAll::Url))
+        any_server(args, url).map_err(Failure::Usage)?
     } else if let Some(public) = args.public {
         let api = args.api.zip(args.key_file.as_ref()).map(|(address, file)| {
             let key = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -109,6 +102,37 @@ fn target(args: &BenchArgs) -> Result<Target, Failure> {
     Ok(target)
 }
 
+/// A server that only its URLs and templates tell of.
+fn any_server(args: &BenchArgs, subscribe: &str) -> anyhow::Result<Target> {
+    let endpoint = |flag: &str, url: &str, headers: &[Template]| {
+        let endpoint = url.parse::<Endpoint>().with_context(|| format!("{flag} {url}"))?;
+        anyhow::Ok(Endpoint { headers: headers.to_vec(), ..endpoint })
+    };
+    let post = |flag: &str, url: &str| {
+        let post = Post::new(endpoint(flag, url, &args.publish_header)?);
+        anyhow::Ok(Post { body: args.publish_body.clone().unwrap_or(post.body), endpoint: post.endpoint })
+    };
+    let protocol = if subscribe.starts_with("ws://") { Protocol::UrlWebSocket } else { Protocol::UrlEvents };
+    ensure!(
+        protocol == Protocol::UrlWebSocket || args.hello.is_empty(),
+        "--hello needs a WebSocket to say it on: ws://"
+    );
+    let subscribe = Subscribe {
+        protocol,
+        endpoint: endpoint("--subscribe", subscribe, &args.subscribe_header)?,
+        conversation: Conversation {
+            hello: args.hello.clone(),
+            until: args.subscribed.clone(),
+            replies: args.reply.clone(),
+        },
+    };
+    let publish = args.publish.as_ref().map(|url| post("--publish", url)).transpose()?;
+    let to_all = args.publish_to_all.as_ref().map(|url| post("--publish-to-all", url)).transpose()?;
+    Ok(Target::new(subscribe)
+        .publishing(publish.map(Publish::Url).or_else(|| args.text.map(Publish::Text)))
+        .publishing_to_all(to_all.map(PublishToAll::Url)))
+}
+
 /// What was asked for, or all that the target has a way for.
 fn scenarios(args: &BenchArgs, target: &Target) -> Result<Vec<Scenario>, Failure> {
     let can = |scenario: Scenario| match scenario {
@@ -132,7 +156,7 @@ fn scenarios(args: &BenchArgs, target: &Target) -> Result<Vec<Scenario>, Failure
             Err(Failure::Usage(anyhow!("login needs --login-client and --api with --public")))
         }
         Some(scenario) => Err(Failure::Usage(anyhow!(
-            "{} needs a way to publish: --text and --api with --public, --publish and --publish-to-all with --subscribe",
+            "{} needs a way to publish: --text and --api with --public, --publish or --text and --publish-to-all with --subscribe",
             scenario.name()
         ))),
     }
