@@ -381,4 +381,22 @@ mod tests {
         records.seal_close(&mut sealed).expect("room for the last word");
         assert!(!hear(&mut client, &sealed).is_empty());
     }
+
+    #[test]
+    fn any_number_of_questions_for_a_new_key_gets_one() {
+        let (mut records, mut client) = agree(&TLS13);
+        let mut asked = Vec::new();
+        for _ in 0..3 {
+            client.refresh_traffic_keys().expect("a key");
+            client.write_tls(&mut asked).expect("a buffer");
+        }
+        let (mut used, mut plain) = (0, Vec::new());
+        records.open(&mut asked, &mut used, &mut plain).expect("keys of its own");
+        let mut sealed = Vec::new();
+        records.seal(b"a", &mut sealed).expect("a record");
+        assert_eq!(records.sending.sequence, 1, "the first record under a new key");
+        records.seal(b"b", &mut sealed).expect("a record");
+        assert_eq!(records.sending.sequence, 2, "which stays");
+        assert_eq!(hear(&mut client, &sealed), b"ab");
+    }
 }
