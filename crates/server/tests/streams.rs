@@ -8,7 +8,9 @@ use std::time::Duration;
 use doorbell_server::Server;
 use doorbell_server::settings::IdentityMode;
 use serde_json::{Value, json};
-use support::{Backend, Events, api, connect, eventually, metric, read_head, request, settings, start};
+use support::{
+    Backend, Events, api, connect, eventually, metric, read_all, read_head, request, settings, start,
+};
 
 fn push(server: &Server, body: &Value) -> Value {
     let (status, answer) = api(server, "POST", "/v1/push", &body.to_string());
@@ -100,7 +102,8 @@ fn a_poll_gets_what_waits_at_once_and_what_comes_when_it_comes() {
     };
     assert_eq!(data(&first), [1, 2]);
     let next = first["next"].as_str().expect("a place");
-    assert_eq!(data(&poll(&server, "u", &format!("since={next}&wait=0"))), [0; 0]);
+    let empty = poll(&server, "u", &format!("since={next}&wait=0"));
+    assert_eq!((data(&empty), &empty["next"]), (vec![], &first["next"]), "it is still there");
     // The answer was lost on the way: asking again from the old place brings the same again.
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| poll(&server, "u", &format!("since={next}&wait=20")));
@@ -115,6 +118,34 @@ fn a_poll_gets_what_waits_at_once_and_what_comes_when_it_comes() {
     let encoded = next.replace(':', "%3A");
     assert_eq!(poll(&server, "u", &format!("since={encoded}&wait=0"))["recovered"], true);
     assert_eq!(poll(&server, "u", "since=another:5&wait=0")["recovered"], false);
+}
+
+#[test]
+fn each_poll_is_open_to_the_origin_that_asked() {
+    let mut settings = settings();
+    let (one, two) = (Some("https://one.example"), Some("https://two.example"));
+    settings.public.origins = [one, two].into_iter().flatten().map(str::to_owned).collect();
+    let server = start(settings);
+    let asked = [one, one, two, None, one].map(|origin| {
+        let mut socket = connect(server.addresses().public);
+        let line = origin.map_or_else(String::new, |origin| format!("Origin: {origin}\r\n"));
+        let ask =
+            format!("GET /v1/poll?wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer u\r\n{line}\r\n");
+        socket.write_all(ask.as_bytes()).expect("the server reads");
+        (socket, origin)
+    });
+    eventually("all to wait", || {
+        let (_, answer) = api(&server, "GET", "/v1/users/u", "");
+        answer.matches("\"transport\":\"poll\"").count() == asked.len()
+    });
+    assert_eq!(push(&server, &json!({"uid": "u", "data": "hello"}))["written"], asked.len());
+    for (mut socket, origin) in asked {
+        let answer = read_all(&mut socket);
+        let open_to =
+            answer.lines().find_map(|line| line.strip_prefix("Access-Control-Allow-Origin: ")).map(str::trim);
+        assert_eq!(open_to, origin, "{answer}");
+        assert!(answer.contains("\"data\":\"hello\""), "{answer}");
+    }
 }
 
 #[test]

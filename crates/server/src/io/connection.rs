@@ -19,7 +19,7 @@ use doorbell_protocol::frame::{Opcode, encode, encode_close};
 use parking_lot::Mutex;
 
 use super::event_loop::LoopHandle;
-use super::stream::Poll;
+use super::poll::{Latest, Poll};
 use super::tls::{Arrived, End, Failure, Tls};
 use crate::revocation::Proof;
 
@@ -81,7 +81,7 @@ pub(crate) struct Connection {
     socket: TcpStream,
     /// Where the listener speaks TLS and the hello has come.
     pub(super) tls: Option<Box<Tls>>,
-    outbound: Mutex<Outbound>,
+    outgoing: Mutex<Outgoing>,
     uid: OnceLock<Uid>,
     home: Arc<LoopHandle>,
     pub(super) id: ConnectionId,
@@ -102,8 +102,14 @@ pub(crate) struct Connection {
     proof: AtomicU64,
     /// Whether it is told of a login, and has to be forgotten there when it goes.
     watches: AtomicBool,
-    /// What a long-poll collects.
-    pub(super) poll: Option<Box<Poll>>,
+}
+
+/// What goes out, under one lock.
+#[derive(Debug, Default)]
+struct Outgoing {
+    outbound: Outbound,
+    /// What a long-poll says before it ends; until then nothing goes out.
+    poll: Poll,
 }
 
 /// How a connection speaks.
@@ -207,11 +213,10 @@ impl Connection {
         counted: bool,
         since: u32,
     ) -> Self {
-        let outbound = Mutex::new(Outbound::new());
         Self {
             socket,
             tls: None,
-            outbound,
+            outgoing: Mutex::default(),
             uid: OnceLock::new(),
             home,
             id,
@@ -224,7 +229,6 @@ impl Connection {
             acked: AtomicU64::new(0),
             proof: AtomicU64::new(0),
             watches: AtomicBool::new(false),
-            poll: None,
         }
     }
 
@@ -320,7 +324,7 @@ impl Connection {
 
     /// Whether it takes nothing any more.
     pub(crate) fn is_closing(&self) -> bool {
-        self.outbound.lock().is_finished()
+        self.outgoing.lock().outbound.is_finished()
     }
 
     /// Takes note that it is told of a login.
@@ -371,18 +375,41 @@ impl Connection {
         (from < to).then_some((from, to))
     }
 
-    /// A long-poll's answer as things stand; empty when it was given already.
-    pub(super) fn poll_answer(&self, bye: Option<&[u8]>) -> Vec<u8> {
-        self.poll.as_ref().map_or_else(Vec::new, |poll| poll.answer(self.home.epoch(), bye))
+    /// Makes it a long-poll that is about to be caught up.
+    pub(super) fn expect_poll(&mut self, allow_origin: Option<String>) {
+        self.outgoing.get_mut().poll = Poll::new(allow_origin);
     }
 
-    /// Answers a long-poll and ends it, from any thread.
-    pub(super) fn answer_poll(&self) {
-        let answer = self.poll_answer(None);
-        if !answer.is_empty() {
-            self.finish_after_queue(&answer);
+    /// Takes note of where a long-poll's messages begin.
+    pub(super) fn begin_poll(&self, seq: u64, recovered: bool) {
+        self.outgoing.lock().poll.begin(seq, recovered);
+    }
+
+    /// Has a long-poll wait, unless it has something to say at once; whether it has.
+    pub(super) fn poll_caught_up(&self, latest: &mut Latest) -> bool {
+        self.outgoing.lock().poll.caught_up(latest)
+    }
+
+    /// A long-poll's answer as things stand; empty when it was given already.
+    pub(super) fn poll_answer(&self, bye: Option<&[u8]>) -> Vec<u8> {
+        self.outgoing.lock().poll.answer(self.home.epoch(), self.seen.load(Ordering::Acquire), bye)
+    }
+
+    /// [`Outbox::deliver`] of a long-poll: what it waits for is its answer and its end.
+    fn deliver_to_poll(&self, message: &Message<'_>) -> Sent {
+        let mut outgoing = self.outgoing.lock();
+        let Outgoing { outbound, poll } = &mut *outgoing;
+        let seen = self.seen.load(Ordering::Acquire);
+        let Some(complete) = poll.take(message, seen) else { return Sent::Closed };
+        self.home.count_written();
+        self.note_seen(message);
+        if complete {
+            let answer = poll.answer(self.home.epoch(), seen, None);
+            outbound.finish_after_queue(&Wire(self), &answer);
+            drop(outgoing);
             self.home.closing(self.id);
         }
+        Sent::Written
     }
 
     /// What ends it on the wire: in doorbell.v1 a `bye`, on a WebSocket a Close frame.
@@ -426,28 +453,28 @@ impl Connection {
         finish: impl FnOnce(&mut Outbound, &Wire<'_>, &[u8]) -> Promised,
     ) {
         let farewell = self.farewell(code, reason, None);
-        let mut outbound = self.outbound.lock();
-        if outbound.is_finished() {
+        let mut outgoing = self.outgoing.lock();
+        if outgoing.outbound.is_finished() {
             return;
         }
-        let promised = finish(&mut outbound, &Wire(self), &farewell);
-        drop(outbound);
+        let promised = finish(&mut outgoing.outbound, &Wire(self), &farewell);
+        drop(outgoing);
         self.home.count_closed(self.id, code, reason, &promised);
         self.home.closing(self.id);
     }
 
     /// Sends bytes that are no message of the hub's: a handshake, a pong, an answer on the text port.
     pub(super) fn send(&self, bytes: &[u8], bound: Bound) -> Sent {
-        self.outbound.lock().send(&Wire(self), &Message::new(bytes), Encoding::Plain, bound)
+        self.outgoing.lock().outbound.send(&Wire(self), &Message::new(bytes), Encoding::Plain, bound)
     }
 
     /// Queues bytes that may leave only with the next [`Connection::flush`].
     pub(super) fn enqueue(&self, bytes: &[u8]) {
-        self.outbound.lock().enqueue(bytes);
+        self.outgoing.lock().outbound.enqueue(bytes);
     }
 
     pub(super) fn flush(&self) -> Flushed {
-        let mut outbound = self.outbound.lock();
+        let outbound = &mut self.outgoing.lock().outbound;
         if !outbound.is_drained() {
             let flushed = outbound.flush(&Wire(self));
             if flushed != Flushed::Drained {
@@ -465,7 +492,7 @@ impl Connection {
 
     /// Whether the socket has everything.
     pub(super) fn is_drained(&self) -> bool {
-        self.outbound.lock().is_drained() && self.tls.as_ref().is_none_or(|tls| tls.is_drained())
+        self.outgoing.lock().outbound.is_drained() && self.tls.as_ref().is_none_or(|tls| tls.is_drained())
     }
 
     /// Ends the sending direction of a socket that has everything; under TLS says so first. Whether it is ended: if
@@ -482,12 +509,12 @@ impl Connection {
 
     /// Ends the outgoing side after all that was promised.
     pub(super) fn finish_after_queue(&self, farewell: &[u8]) {
-        self.outbound.lock().finish_after_queue(&Wire(self), farewell);
+        self.outgoing.lock().outbound.finish_after_queue(&Wire(self), farewell);
     }
 
     /// Gives up everything, as when the socket is gone.
     pub(super) fn abandon(&self) -> Promised {
-        self.outbound.lock().abandon()
+        self.outgoing.lock().outbound.abandon()
     }
 }
 
@@ -497,17 +524,11 @@ impl Outbox for Connection {
     }
 
     fn deliver(&self, message: &Message<'_>) -> Sent {
-        if let Some(poll) = &self.poll {
-            let Some(answer) = poll.take(message) else { return Sent::Closed };
-            self.home.count_written();
-            self.note_seen(message);
-            if answer {
-                self.answer_poll();
-            }
-            return Sent::Written;
+        if self.dialect == Dialect::Poll {
+            return self.deliver_to_poll(message);
         }
         let encoding = self.encoding(message);
-        let sent = self.outbound.lock().send(&Wire(self), message, encoding, self.home.bound());
+        let sent = self.outgoing.lock().outbound.send(&Wire(self), message, encoding, self.home.bound());
         match sent {
             Sent::Written => {
                 self.home.count_written();
@@ -527,9 +548,10 @@ impl Outbox for Connection {
     }
 
     fn linger(&self) -> Duration {
-        match &self.poll {
-            Some(poll) if poll.is_answered() => self.home.poll_linger(),
-            _ => Duration::ZERO,
+        if self.dialect == Dialect::Poll && self.outgoing.lock().poll.is_answered() {
+            self.home.poll_linger()
+        } else {
+            Duration::ZERO
         }
     }
 

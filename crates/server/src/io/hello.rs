@@ -110,9 +110,9 @@ fn welcome(connection: &Connection, seq: u64, recovered: bool, tools: &Tools) ->
     };
     write_welcome(&welcome, &mut text);
     let mut frame = Vec::with_capacity(text.len() + 48);
-    match (connection.dialect, &connection.poll) {
-        (_, Some(poll)) => poll.begin(seq, recovered),
-        (Dialect::Events, _) => {
+    match connection.dialect {
+        Dialect::Poll => connection.begin_poll(seq, recovered),
+        Dialect::Events => {
             write_event("welcome", Some((tools.context.hub.epoch(), seq)), &text, &mut frame);
         }
         _ => encode(Opcode::Text, &text, &mut frame),

@@ -28,7 +28,8 @@ use super::connection::{Connection, Dialect};
 use super::event_loop::Unbindable;
 use super::head::{self, Head, Hello};
 use super::hello::{Place, bind, bind_waiting, catch_up, hear, identify, name};
-use super::stream::{Poll, Subscription, events_head};
+use super::poll::Latest;
+use super::stream::{Subscription, events_head};
 use super::text::{Line, TextState};
 use super::tls::{Failure, Tls};
 use crate::context::Context;
@@ -90,6 +91,7 @@ pub(super) struct Tools {
     pub(super) handful: Vec<Line>,
     /// For compressed messages that arrive; without memory until the first one does.
     inflater: Inflater,
+    latest_poll: Latest,
     pub(super) text_ok: Counter,
     pub(super) text_fail: Counter,
     pub(super) text_held: Counter,
@@ -110,6 +112,7 @@ impl Tools {
             answers: Vec::new(),
             handful: Vec::new(),
             inflater: Inflater::new(),
+            latest_poll: Latest::default(),
             text_ok: context.metrics.pushes("text", "ok"),
             text_fail: context.metrics.pushes("text", "fail"),
             text_held: context.metrics.pushes("text", "held"),
@@ -530,7 +533,7 @@ impl Slot {
     }
 
     /// Lets in an event stream or a long-poll.
-    fn subscribe(&mut self, subscription: Subscription, tools: &Tools) -> Next {
+    fn subscribe(&mut self, subscription: Subscription, tools: &mut Tools) -> Next {
         let Subscription { dialect, credential, resume, wait, allow_origin } = subscription;
         let (uid, expires, proof) = match identify(&credential, tools) {
             Ok(identified) => identified,
@@ -543,7 +546,9 @@ impl Slot {
         let head = events_head(allow_origin.as_deref());
         if let Some(connection) = Arc::get_mut(&mut self.connection) {
             connection.dialect = dialect;
-            connection.poll = is_poll.then(|| Box::new(Poll::new(allow_origin)));
+            if is_poll {
+                connection.expect_poll(allow_origin);
+            }
         }
         let place = catch_up(resume.as_ref(), tools);
         if let (true, CatchUp::After(seq)) = (is_poll, place) {
@@ -561,10 +566,10 @@ impl Slot {
             tools.context.metrics.refused(self.listener, refusal.reason);
             return Next::Close(refusal.code, refusal.reason);
         }
-        match &self.connection.poll {
-            Some(poll) if poll.caught_up() => Next::Farewell(self.connection.poll_answer(None)),
-            _ => Next::Continue,
+        if is_poll && self.connection.poll_caught_up(&mut tools.latest_poll) {
+            return Next::Farewell(self.connection.poll_answer(None));
         }
+        Next::Continue
     }
 
     /// Lets in an event stream on a login; what it is told comes once the login is found.

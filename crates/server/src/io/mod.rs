@@ -7,6 +7,7 @@
 //! | [`life`] | the life of a connection: what each stage does with what arrives, and what is due when |
 //! | [`hello`] | how a connection says who it is, and the conversation in doorbell.v1 |
 //! | [`head`], [`stream`], [`text`] | the first bytes of a public connection; SSE and long-polls; the text port's lines |
+//! | [`poll`] | a long-poll's one answer |
 //! | [`tls`], [`records`] | the TLS session of one connection; its records after the handshake |
 //! | [`connection`] | what other threads may do to a connection |
 //! | [`directory`] | how other threads find one by its name, and list them |
@@ -23,6 +24,7 @@ mod event_loop;
 mod head;
 mod hello;
 mod life;
+mod poll;
 mod records;
 mod stream;
 mod text;

@@ -1,13 +1,12 @@
 //! doorbell.v1 without WebSockets: server-sent events (`GET /v1/events`) and long-polls (`GET /v1/poll`).
 //!
 //! Both are connections of the event loops like any other: while they wait they hold no buffer and no timer. An event
-//! stream has no length and ends with its connection, so that any HTTP/1.0 proxy passes it on; a poll is answered once.
+//! stream has no length and ends with its connection, so that any HTTP/1.0 proxy passes it on; a poll is answered once
+//! ([`super::poll`]).
 
 use std::time::Duration;
 
-use doorbell_hub::Message;
 use doorbell_protocol::envelope::{Position, read_position};
-use parking_lot::Mutex;
 
 use super::connection::Dialect;
 use crate::cookies::{LOGIN_COOKIE, cookie};
@@ -138,7 +137,7 @@ pub(super) fn events_head(allow_origin: Option<&str>) -> Vec<u8> {
     head("text/event-stream", "X-Accel-Buffering: no\r\n", allow_origin)
 }
 
-fn head(kind: &str, more: &str, allow_origin: Option<&str>) -> Vec<u8> {
+pub(super) fn head(kind: &str, more: &str, allow_origin: Option<&str>) -> Vec<u8> {
     let mut head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nCache-Control: no-store, no-transform\r\n{more}Connection: close\r\n"
     );
@@ -148,108 +147,4 @@ fn head(kind: &str, more: &str, allow_origin: Option<&str>) -> Vec<u8> {
     }
     head.push_str("\r\n");
     head.into_bytes()
-}
-
-/// What a poll has collected for its one answer.
-#[derive(Debug)]
-pub(super) struct Poll(Mutex<Collected>);
-
-#[derive(Debug)]
-struct Collected {
-    /// Envelopes, separated by commas.
-    messages: Vec<u8>,
-    /// Up to where it has, or will not get, everything.
-    seq: u64,
-    recovered: bool,
-    stage: Stage,
-    allow_origin: Option<String>,
-}
-
-/// How far a poll has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// It is still being caught up, so there may be more to come at once.
-    CatchingUp,
-    /// The first message is its answer.
-    Waiting,
-    /// It was answered, and its page is about to ask again.
-    Answered,
-    /// It was told why there is no more.
-    Dismissed,
-}
-
-impl Collected {
-    const fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Answered | Stage::Dismissed)
-    }
-}
-
-impl Poll {
-    pub(super) fn new(allow_origin: Option<String>) -> Self {
-        Self(Mutex::new(Collected {
-            messages: Vec::new(),
-            seq: 0,
-            recovered: true,
-            stage: Stage::CatchingUp,
-            allow_origin,
-        }))
-    }
-
-    pub(super) fn begin(&self, seq: u64, recovered: bool) {
-        let mut collected = self.0.lock();
-        collected.seq = seq;
-        collected.recovered = recovered;
-    }
-
-    /// Takes a message; whether it was taken and, if so, whether the poll is now to be answered.
-    pub(super) fn take(&self, message: &Message<'_>) -> Option<bool> {
-        let mut collected = self.0.lock();
-        if collected.is_over() {
-            return None;
-        }
-        if !collected.messages.is_empty() {
-            collected.messages.push(b',');
-        }
-        collected.messages.extend_from_slice(message.frame(doorbell_hub::Encoding::Text));
-        collected.seq = collected.seq.max(message.seq());
-        Some(collected.stage == Stage::Waiting)
-    }
-
-    /// Takes note that all it had missed is here; whether the poll is now to be answered.
-    pub(super) fn caught_up(&self) -> bool {
-        let mut collected = self.0.lock();
-        if collected.stage == Stage::CatchingUp {
-            collected.stage = Stage::Waiting;
-        }
-        !collected.messages.is_empty()
-    }
-
-    /// Whether its page is about to ask again.
-    pub(super) fn is_answered(&self) -> bool {
-        self.0.lock().stage == Stage::Answered
-    }
-
-    /// The answer, once. `bye` is an envelope that says why there is no more.
-    pub(super) fn answer(&self, epoch: &str, bye: Option<&[u8]>) -> Vec<u8> {
-        let mut collected = self.0.lock();
-        if collected.is_over() {
-            return Vec::new();
-        }
-        collected.stage = if bye.is_some() { Stage::Dismissed } else { Stage::Answered };
-        let mut body = b"{\"messages\":[".to_vec();
-        body.append(&mut collected.messages);
-        body.extend_from_slice(
-            format!("],\"next\":\"{epoch}:{}\",\"recovered\":{}", collected.seq, collected.recovered)
-                .as_bytes(),
-        );
-        if let Some(bye) = bye {
-            body.extend_from_slice(b",\"bye\":");
-            body.extend_from_slice(bye);
-        }
-        body.extend_from_slice(b"}\n");
-        let length = format!("Content-Length: {}\r\n", body.len());
-        let mut answer = head("application/json", &length, collected.allow_origin.as_deref());
-        answer.append(&mut body);
-        answer
-    }
 }
