@@ -109,6 +109,9 @@ impl LoginMetrics {
 /// Seconds: a push, a fan-out, a wait for an acknowledgement.
 const CALL_BUCKETS: [f64; 9] = [0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 60.0];
 
+/// Seconds: from a page in the same building to one that just answers in time.
+const PING_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
     /// Method and route, as in the API's description: a closed set.
@@ -158,6 +161,8 @@ pub(crate) struct Metrics {
     calls: Family<Call, Histogram, fn() -> Histogram>,
     recoveries: Family<Recovery, Counter>,
     handshakes: Family<ByHandshake, Counter>,
+    /// In seconds.
+    pub(crate) ping_rtt: Histogram,
     /// Acknowledgements that said something new.
     pub(crate) acks: Counter,
 }
@@ -258,6 +263,13 @@ impl Default for Metrics {
             "TLS handshakes done: full, or resumed by a ticket, which costs a fraction",
             handshakes.clone(),
         );
+        let ping_rtt = Histogram::new(PING_BUCKETS);
+        registry.register_with_unit(
+            "ping_rtt",
+            "From a ping to its pong, of pages whose next word was that pong",
+            Unit::Seconds,
+            ping_rtt.clone(),
+        );
         let acks = Counter::default();
         registry.register("acks", "Acknowledgements of something new", acks.clone());
         let mut plain = Registry::default();
@@ -292,6 +304,7 @@ impl Default for Metrics {
             calls,
             recoveries,
             handshakes,
+            ping_rtt,
             acks,
         }
     }

@@ -264,11 +264,55 @@ fn a_silent_peer_is_pinged_and_one_that_does_not_answer_is_let_go() {
     // Its pings are never answered, so its connection ends; the other's are, by whoever reads its frames.
     let reader = std::thread::spawn(move || living.message());
     dead.0.read_to_end(&mut rest).expect("an end in time");
-    assert!(rest.starts_with(&[0x89, 0]), "a ping came first: {rest:?}");
+    assert!(rest.starts_with(&[0x89, 4]), "a ping came first: {rest:?}");
     assert_eq!(backend.line(r#"{"uid":"dead"}"#), "fail");
     assert_eq!(backend.line(r#"{"uid":"living"}"#), "ok");
     assert_eq!(reader.join().expect("it reads"), r#"{"uid":"living"}"#);
     assert_eq!(refused(&server, "public", "pong_timeout"), 1);
+}
+
+/// The payload of the next ping, which is not answered.
+fn next_ping(page: &mut Page) -> Vec<u8> {
+    let mut head = [0; 2];
+    page.0.read_exact(&mut head).expect("a ping in time");
+    assert_eq!(head[0], 0x89, "a ping and nothing else");
+    let mut payload = vec![0; usize::from(head[1])];
+    page.0.read_exact(&mut payload).expect("the whole ping");
+    payload
+}
+
+#[test]
+fn pongs_that_bring_back_what_their_ping_said_tell_the_round_trip() {
+    const PING_INTERVAL: Duration = Duration::from_millis(200);
+    let server = limited(|limits| limits.ping_interval = PING_INTERVAL);
+    let measured = || metric(&server, "doorbell_ping_rtt_seconds_count");
+    let mut page = Page::bind(server.addresses().public, "u");
+    let ping = next_ping(&mut page);
+    page.send(10, &ping);
+    page.send(10, &ping);
+    let second = next_ping(&mut page);
+    assert_eq!(measured(), 1, "once for each ping");
+    assert_ne!(second, ping, "each says when it was sent");
+
+    let mut from_the_future = second;
+    from_the_future[0] ^= 0x80;
+    page.send(10, &from_the_future);
+    for no_stamp in [&b""[..], b"abc", &[0; 125]] {
+        next_ping(&mut page);
+        page.send(10, no_stamp);
+    }
+    next_ping(&mut page);
+    page.send(1, b"another word");
+    let last = next_ping(&mut page);
+    assert_eq!(measured(), 1, "nobody else's bytes count");
+    page.send(10, &last);
+    next_ping(&mut page);
+    assert_eq!(measured(), 2);
+
+    let (_, text) = request(server.addresses().api, "GET", "/metrics", "", "");
+    let sum = text.lines().find_map(|line| line.strip_prefix("doorbell_ping_rtt_seconds_sum "));
+    let sum: f64 = sum.expect("a sum").parse().expect("a number");
+    assert!(sum > 0.0 && sum <= 2.0 * Limits::default().pong_timeout.as_secs_f64(), "{sum}");
 }
 
 #[test]

@@ -386,7 +386,8 @@ impl Slot {
                 self.awaiting_pong = true;
                 self.deadline = tools.after(tools.policy.limits.pong_timeout);
                 tools.frame.clear();
-                encode(Opcode::Ping, &[], &mut tools.frame);
+                // The Pong brings it back (RFC 6455 section 5.5.3), so nobody has to remember when this was.
+                encode(Opcode::Ping, &tools.clock.stamp(), &mut tools.frame);
                 self.answer(tools)
             }
             Stage::Events => {
@@ -604,7 +605,7 @@ impl Slot {
     fn receive_messages(&mut self, mut bytes: &mut [u8], inflater: &mut Inflater, tools: &mut Tools) -> Next {
         let Stage::WebSocket(standing, decoder) = &mut self.stage else { return Next::Continue };
         let max_message = tools.policy.limits.message_bytes;
-        self.awaiting_pong = false;
+        let mut awaiting_pong = std::mem::take(&mut self.awaiting_pong);
         loop {
             let event = if self.connection.is_compressed() {
                 decoder.next_inflating(&mut bytes, max_message, inflater)
@@ -655,7 +656,15 @@ impl Slot {
                     }
                 }
                 // The article's page may say what it likes; nobody listens.
-                Event::Message { .. } | Event::Pong(_) => {}
+                Event::Message { .. } => {}
+                Event::Pong(payload) => {
+                    // One for each ping, so that a page that sends them unasked adds nothing.
+                    if std::mem::take(&mut awaiting_pong)
+                        && let Some(took) = tools.clock.since_stamp(payload, tools.policy.limits.pong_timeout)
+                    {
+                        tools.context.metrics.ping_rtt.observe(took.as_secs_f64());
+                    }
+                }
                 Event::Ping(payload) => encode(Opcode::Pong, payload, &mut tools.frame),
                 Event::Close { code, .. } => {
                     // An echo server echoes the code too (RFC 6455 section 5.5.1); the article's answers 1000.
