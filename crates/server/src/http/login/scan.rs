@@ -5,8 +5,10 @@
 //! of this very origin. A provider's app has the key of its visit as a bearer token instead, which no page can have a
 //! browser send.
 
+use std::sync::Arc;
+
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRequest, FromRequestParts as _, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use doorbell_login::{
     Begun, Consent, Digest, Errand, Guessing, Outcome, Phone, PhoneView, Provider, ProviderError, Refusal,
@@ -187,21 +189,33 @@ fn choices(service: &Service, caller: &Caller, view: Option<&PhoneView>) -> Vec<
     suiting.filter(|provider| allowed(&**provider)).map(|provider| choice(&*provider)).collect()
 }
 
-/// A POST that came from our page on this phone.
-struct Posted {
+/// A POST to a login's page that came from that page, on this phone.
+pub(super) struct Posted {
+    context: Arc<Context>,
+    service: Arc<Service>,
+    qr: String,
     caller: Caller,
     visit: Visit,
     fields: Fields,
 }
 
+/// Refuses what is none of ours.
+impl FromRequest<Public> for Posted {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, public: &Public) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let qr = Path::<String>::from_request_parts(&mut parts, public).await;
+        let Path(qr) = qr.map_err(IntoResponse::into_response)?;
+        Self::read(public, qr, Request::from_parts(parts, body)).await.map_err(Refused::into_response)?
+    }
+}
+
 impl Posted {
     /// The POST, or the page that answers one that is none of ours.
-    async fn read(
-        context: &Context,
-        service: &Service,
-        qr: &str,
-        request: Request,
-    ) -> Result<Result<Self, Response>, Refused> {
+    async fn read(public: &Public, qr: String, request: Request) -> Result<Result<Self, Response>, Refused> {
+        let context = &public.context;
+        let service = service(context)?;
         let caller = Caller::of(context, &request)?;
         caller.must_be_same_origin()?;
         let (parts, body) = request.into_parts();
@@ -212,7 +226,7 @@ impl Posted {
         };
         let visit = caller.visit(&System).map_err(Refusal::from)?;
         let shown = fields.get("page_token").map(Digest::of);
-        let expected = page_token(service, &visit.key, qr).map(|token| token.digest());
+        let expected = page_token(service, &visit.key, &qr).map(|token| token.digest());
         let is_ours = match visit.from {
             VisitFrom::App => true,
             VisitFrom::Cookie => shown.is_some() && shown == expected,
@@ -221,39 +235,40 @@ impl Posted {
         if !is_ours {
             return Ok(Err(page_or(service, &caller, forged(), Said::NoPage)));
         }
-        Ok(Ok(Self { caller, visit, fields }))
+        let (context, service) = (Arc::clone(context), Arc::clone(service));
+        Ok(Ok(Self { context, service, qr, caller, visit, fields }))
     }
 
     /// The page after a step, or with what went wrong on it.
-    async fn settle(&self, service: &Service, qr: &str, step: Result<PhoneView, Refusal>) -> Response {
+    async fn settle(&self, step: Result<PhoneView, Refusal>) -> Response {
         match step {
-            Ok(view) => self.done(service, qr, view),
-            Err(refusal) => self.failed(service, qr, refusal).await,
+            Ok(view) => self.done(view),
+            Err(refusal) => self.failed(refusal).await,
         }
     }
 
     /// The page after a step: by a redirect, so that going back or reloading posts nothing again.
-    fn done(&self, service: &Service, qr: &str, view: PhoneView) -> Response {
+    fn done(&self, view: PhoneView) -> Response {
         if self.caller.wants_json {
-            return answer(service, &self.caller, &self.visit, qr, Ok(view));
+            return answer(&self.service, &self.caller, &self.visit, &self.qr, Ok(view));
         }
-        see_other(&format!("/s/{qr}"))
+        see_other(&format!("/s/{}", self.qr))
     }
 
     /// The page with what went wrong on it.
-    async fn failed(&self, service: &Service, qr: &str, refusal: Refusal) -> Response {
-        let visit = self.visit.key.digest();
-        let again = service.logins.look(qr, Some(&visit), self.caller.address, service.now()).await;
-        let (false, Ok(view)) = (self.caller.wants_json, &again) else {
-            return answer(service, &self.caller, &self.visit, qr, Err(refusal));
+    async fn failed(&self, refusal: Refusal) -> Response {
+        let Self { service, qr, caller, visit, .. } = self;
+        let again = service.logins.look(qr, Some(&visit.key.digest()), caller.address, service.now()).await;
+        let (false, Ok(view)) = (caller.wants_json, &again) else {
+            return answer(service, caller, visit, qr, Err(refusal));
         };
-        let page_token = page_token(service, &self.visit.key, qr);
+        let page_token = page_token(service, &visit.key, qr);
         let page = PhonePage {
             qr,
             page_token: page_token.as_ref().map(Token::expose).unwrap_or_default(),
             error: Some(&refusal),
-            choices: choices(service, &self.caller, Some(view)),
-            ..PhonePage::without_form(Said::View(view), service, &self.caller)
+            choices: choices(service, caller, Some(view)),
+            ..PhonePage::without_form(Said::View(view), service, caller)
         };
         counted_as(html(Refused::from(&refusal).status, &page), error_of(&refusal))
     }
@@ -273,67 +288,42 @@ pub(super) fn see_other(address: &str) -> Response {
 }
 
 /// `POST /s/{qr}/scan`
-pub(super) async fn scan(
-    State(public): State<Public>,
-    Path(qr): Path<String>,
-    request: Request,
-) -> Result<Response, Refused> {
-    let service = service(&public.context)?;
-    let posted = match Posted::read(&public.context, service, &qr, request).await? {
-        Ok(posted) => posted,
-        Err(page) => return Ok(page),
-    };
-    let phone = Phone { visit: posted.visit.key.digest(), origin: posted.caller.origin(), name: None };
-    let scanned = service.logins.scan(&qr, phone, service.now()).await;
-    Ok(posted.settle(service, &qr, scanned).await)
+pub(super) async fn scan(posted: Posted) -> Response {
+    let Posted { service, qr, caller, visit, .. } = &posted;
+    let phone = Phone { visit: visit.key.digest(), origin: caller.origin(), name: None };
+    let scanned = service.logins.scan(qr, phone, service.now()).await;
+    posted.settle(scanned).await
 }
 
 /// `POST /s/{qr}/deny`
-pub(super) async fn deny(
-    State(public): State<Public>,
-    Path(qr): Path<String>,
-    request: Request,
-) -> Result<Response, Refused> {
-    let service = service(&public.context)?;
-    let posted = match Posted::read(&public.context, service, &qr, request).await? {
-        Ok(posted) => posted,
-        Err(page) => return Ok(page),
-    };
-    let visit = posted.visit.key.digest();
-    let denied = service.logins.deny(&qr, &visit, Some(posted.caller.address), service.now()).await;
-    Ok(posted.settle(service, &qr, denied).await)
+pub(super) async fn deny(posted: Posted) -> Response {
+    let Posted { service, qr, caller, visit, .. } = &posted;
+    let denied = service.logins.deny(qr, &visit.key.digest(), Some(caller.address), service.now()).await;
+    posted.settle(denied).await
 }
 
 /// `POST /s/{qr}/approve`
-pub(super) async fn approve(
-    State(public): State<Public>,
-    Path(qr): Path<String>,
-    request: Request,
-) -> Result<Response, Refused> {
-    let service = service(&public.context)?;
-    let posted = match Posted::read(&public.context, service, &qr, request).await? {
-        Ok(posted) => posted,
-        Err(page) => return Ok(page),
-    };
-    let visit = posted.visit.key.digest();
-    let view = match service.logins.look(&qr, Some(&visit), posted.caller.address, service.now()).await {
+pub(super) async fn approve(posted: Posted) -> Result<Response, Refused> {
+    let Posted { service, qr, caller, visit: own, fields, .. } = &posted;
+    let visit = own.key.digest();
+    let view = match service.logins.look(qr, Some(&visit), caller.address, service.now()).await {
         Ok(view) => view,
-        Err(refusal) => return Ok(posted.failed(service, &qr, refusal).await),
+        Err(refusal) => return Ok(posted.failed(refusal).await),
     };
-    let choices = choices(service, &posted.caller, Some(&view));
-    let chosen = match posted.fields.get("provider") {
+    let choices = choices(service, caller, Some(&view));
+    let chosen = match fields.get("provider") {
         Some(name) => choices.iter().find(|choice| choice.name == name),
         None => choices.first(),
     };
     let Some(provider) = chosen.and_then(|choice| service.provider(&choice.name)) else {
-        return Ok(posted.failed(service, &qr, Refusal::Provider).await);
+        return Ok(posted.failed(Refusal::Provider).await);
     };
-    let number = posted.fields.get("number");
-    let agreed = service.logins.agree_by(&qr, &visit, number, provider.name(), service.now()).await;
+    let number = fields.get("number");
+    let agreed = service.logins.agree_by(qr, &visit, number, provider.name(), service.now()).await;
     let state = match agreed {
-        Ok(Consent::Approved(view)) => return Ok(posted.done(service, &qr, *view)),
+        Ok(Consent::Approved(view)) => return Ok(posted.done(*view)),
         Ok(Consent::Ask(state)) => state,
-        Err(refusal) => return Ok(posted.failed(service, &qr, refusal).await),
+        Err(refusal) => return Ok(posted.failed(refusal).await),
     };
     let known = match &view.known_by {
         Some(_) => service.logins.inspect(view.login).await.map_err(Refusal::from)?,
@@ -341,13 +331,13 @@ pub(super) async fn approve(
     };
     let known = known.as_ref().and_then(|attempt| attempt.known.as_deref());
     let path = format!("/v1/callback/{}", provider.name());
-    let callback = format!("{}{path}", posted.caller.base);
+    let callback = format!("{}{path}", caller.base);
     let errand = Errand {
         state: &state,
         callback: &callback,
-        user_agent: &posted.caller.user_agent,
-        languages: &posted.caller.languages,
-        form: posted.fields.all(),
+        user_agent: &caller.user_agent,
+        languages: &caller.languages,
+        form: fields.all(),
         known: known.filter(|known| known.provider == provider.name()),
     };
     match provider.begin(&errand).await {
@@ -355,7 +345,7 @@ pub(super) async fn approve(
             let mut response = see_other(&address);
             // The key of such a visit is a cookie of this login's pages alone.
             if errand.known.is_some()
-                && let Some(cookie) = posted.caller.set_cookie(VISIT_COOKIE, &posted.visit.key, &path)
+                && let Some(cookie) = caller.set_cookie(VISIT_COOKIE, &own.key, &path)
             {
                 response.headers_mut().insert(header::SET_COOKIE, cookie);
             }
@@ -365,35 +355,25 @@ pub(super) async fn approve(
             let returned =
                 service.logins.came_back(state.expose(), &visit, provider.name(), service.now()).await;
             let approved = match returned {
-                Ok(returned) => finish(service, &posted.caller, &returned, Outcome::Identity(identity)).await,
+                Ok(returned) => finish(service, caller, &returned, Outcome::Identity(identity)).await,
                 Err(refusal) => Err(refusal),
             };
-            Ok(posted.settle(service, &qr, approved).await)
+            Ok(posted.settle(approved).await)
         }
-        Err(error) => Ok(failed_page(service, &posted.caller, provider.name(), &error)),
+        Err(error) => Ok(failed_page(service, caller, provider.name(), &error)),
     }
 }
 
 /// `POST /s/{qr}/revoke`: "that was not me", before the result was fetched and for a day after.
-pub(super) async fn revoke(
-    State(public): State<Public>,
-    Path(qr): Path<String>,
-    request: Request,
-) -> Result<Response, Refused> {
-    let context = &public.context;
-    let service = service(context)?;
-    let posted = match Posted::read(context, service, &qr, request).await? {
-        Ok(posted) => posted,
-        Err(page) => return Ok(page),
-    };
-    let visit = posted.visit.key.digest();
-    let revoked =
-        service.logins.revoke_by_owner(&qr, &visit, Some(posted.caller.address), service.now()).await;
+pub(super) async fn revoke(posted: Posted) -> Response {
+    let Posted { context, service, qr, caller, visit, .. } = &posted;
+    let visit = visit.key.digest();
+    let revoked = service.logins.revoke_by_owner(qr, &visit, Some(caller.address), service.now()).await;
     let revoked = revoked.map(|(attempt, view)| {
         super::token::end_session(context, &attempt);
         view
     });
-    Ok(posted.settle(service, &qr, revoked).await)
+    posted.settle(revoked).await
 }
 
 /// A person's page, or JSON for what is no browser, after a provider did not say who they are.
