@@ -111,20 +111,51 @@ impl Revocations {
     /// The file cannot be used.
     pub(crate) fn keep_in(&self, path: PathBuf, now: u64) -> io::Result<()> {
         let (journal, kept) = Journal::open(path, now)?;
-        let mut by_uid = self.by_uid.write();
-        for Revocation { uid, scope, until } in kept {
-            by_uid.entry(uid).or_default().add(scope, until);
-        }
-        self.count.store(by_uid.values().map(Revoked::count).sum(), Ordering::Release);
+        self.take_over(kept);
         // Asked once, when a server starts.
         let _ = self.journal.set(journal);
         Ok(())
     }
 
-    /// Makes a revocation outlive the process; whether it does. It waits for the disk.
+    /// Makes a revocation outlive the process, and with it those that could not be kept before; whether it does. It waits
+    /// for the disk.
     pub(crate) fn keep(&self, revocation: &Revocation, now: u64) -> bool {
         let Some(journal) = self.journal.get() else { return false };
-        journal.append(revocation, now).map_err(|error| tracing::error!(%error, "a revocation is lost when the server stops: failed to keep it")).is_ok()
+        match journal.append(revocation, || self.all(now), now) {
+            Ok(found) => {
+                self.take_over(found);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "failed to keep a revocation: it is lost if the server stops before it keeps another");
+                false
+            }
+        }
+    }
+
+    /// Those that are not over.
+    fn all(&self, now: u64) -> Vec<Revocation> {
+        let mut all = Vec::new();
+        for (uid, revoked) in &*self.by_uid.read() {
+            let before =
+                (revoked.before > 0).then_some((Scope::Before(revoked.before), revoked.before_until));
+            let tokens = revoked.tokens.iter().map(|(token, until)| (Scope::Token(*token), *until));
+            let scopes = before.into_iter().chain(tokens).filter(|(_, until)| *until > now);
+            all.extend(scopes.map(|(scope, until)| Revocation { uid: uid.clone(), scope, until }));
+        }
+        all
+    }
+
+    /// Remembers what another process has revoked.
+    fn take_over(&self, found: Vec<Revocation>) {
+        if found.is_empty() {
+            return;
+        }
+        let mut by_uid = self.by_uid.write();
+        for Revocation { uid, scope, until } in found {
+            by_uid.entry(uid).or_default().add(scope, until);
+        }
+        self.count.store(by_uid.values().map(Revoked::count).sum(), Ordering::Release);
     }
 
     /// What to keep of a token issued at `issued` and called `id`, as far as it says.
@@ -321,6 +352,36 @@ mod tests {
             assert!(revocations.is_revoked(&uid("u"), issued));
         }
         assert_eq!(before(revocations.revoke(&uid("u"), Revoke::Now, 200, DAY, 10)), 201);
+    }
+
+    #[test]
+    fn who_takes_over_a_journal_keeps_its_own_and_learns_the_others() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("revocations.jsonl");
+        let opened = || {
+            let revocations = Revocations::default();
+            revocations.keep_in(path.clone(), 100).expect("opens");
+            revocations
+        };
+        let revoke = |revocations: &Revocations, name: &str, what| {
+            let revocation = revocations.revoke(&uid(name), what, 100, DAY, 10).expect("room");
+            revocations.keep(&revocation, 100)
+        };
+        let (first, second) = (opened(), opened());
+        assert!(revoke(&first, "first", Revoke::Before(100)));
+        assert!(!revoke(&second, "second", Revoke::Before(100)), "the first one writes");
+        assert!(!revoke(&second, "second", Revoke::Token("t")));
+        drop(first);
+        assert!(revoke(&second, "third", Revoke::Before(100)));
+        let at = |revocations: &Revocations, name| {
+            revocations.is_revoked(&uid(name), revocations.proof(Some(99), None))
+        };
+        assert!(at(&second, "first"));
+        drop(second);
+        let next = opened();
+        assert!(["first", "second", "third"].iter().all(|name| at(&next, name)));
+        assert!(next.is_revoked(&uid("second"), next.proof(Some(101), Some("t"))));
+        assert_eq!(next.count(), 4);
     }
 
     #[test]

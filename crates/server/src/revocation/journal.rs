@@ -3,7 +3,8 @@
 //! It is written anew when it is opened and when most of its lines have become idle, without what is over. A line that a
 //! power cut left unfinished is cut off; one that cannot be read is left out, with a warning either way. One process
 //! writes at a time, guarded by a lock file beside it: another one on the same directory reads what is there, and takes
-//! over with the first revocation after the writer has gone.
+//! over with the first revocation after the writer has gone. Then each learns of the other's: what the one who comes has
+//! revoked meanwhile is written, and what the one who went has written is taken over.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -99,19 +100,32 @@ impl Journal {
         Ok((Self { path, writer: Mutex::new(writer) }, kept))
     }
 
-    /// Appends a revocation; when this returns it survives a power cut.
+    /// Appends a revocation; when this returns it survives a power cut. When the file may lack others, because this process
+    /// has only now become the one who writes or failed to write before, `known` says all there are, and they are
+    /// appended with it. What was found there that another process wrote is returned.
     ///
     /// # Errors
     /// It is not kept.
-    pub(crate) fn append(&self, revocation: &Revocation, now: u64) -> io::Result<()> {
-        let mut writer = self.writer.lock();
-        if writer.as_ref().is_none_or(|writer| writer.lines >= writer.full) {
-            // Let go of first: the lock is as much in one's own way as in anyone's.
-            *writer = None;
-            *writer = Writer::open(&self.path, now)?.map(|(writer, _)| writer);
-        }
-        let held = || io::Error::new(io::ErrorKind::WouldBlock, "another server keeps its revocations here");
-        writer.as_mut().ok_or_else(held)?.append(revocation)
+    pub(crate) fn append(
+        &self,
+        revocation: &Revocation,
+        known: impl FnOnce() -> Vec<Revocation>,
+        now: u64,
+    ) -> io::Result<Vec<Revocation>> {
+        let mut place = self.writer.lock();
+        let is_new = place.is_none();
+        let is_behind = place.as_ref().is_none_or(|writer| writer.torn);
+        // Let go of first: the lock is as much in one's own way as in anyone's.
+        let usable = place.take().filter(|writer| writer.lines < writer.full);
+        let (writer, found) = match usable {
+            Some(writer) => (writer, Vec::new()),
+            None => Writer::open(&self.path, now)?.ok_or_else(|| {
+                io::Error::new(io::ErrorKind::WouldBlock, "another server keeps its revocations here")
+            })?,
+        };
+        let known = if is_behind { known() } else { Vec::new() };
+        place.insert(writer).append(known.iter().chain([revocation]))?;
+        Ok(if is_new { found } else { Vec::new() })
     }
 }
 
@@ -147,14 +161,18 @@ impl Writer {
         Ok(Some((writer, kept)))
     }
 
-    fn append(&mut self, revocation: &Revocation) -> io::Result<()> {
+    fn append<'a>(&mut self, revocations: impl IntoIterator<Item = &'a Revocation>) -> io::Result<()> {
         let mut text = if self.torn { b"\n".to_vec() } else { Vec::new() };
-        Line::of(revocation).write(&mut text)?;
+        let mut lines = 0;
+        for revocation in revocations {
+            Line::of(revocation).write(&mut text)?;
+            lines += 1;
+        }
         self.torn = true;
         self.file.write_all(&text)?;
         self.file.sync_data()?;
         self.torn = false;
-        self.lines += 1;
+        self.lines += lines;
         Ok(())
     }
 }
@@ -211,6 +229,10 @@ mod tests {
 
     use super::*;
 
+    fn append(journal: &Journal, revocation: &Revocation) -> io::Result<Vec<Revocation>> {
+        journal.append(revocation, Vec::new, 0)
+    }
+
     fn before(uid: &str, before: u64, until: u64) -> Revocation {
         Revocation { uid: Uid::new(uid).expect("a uid"), scope: Scope::Before(before), until }
     }
@@ -227,7 +249,7 @@ mod tests {
         assert_eq!(kept, []);
         let token = Revocation { scope: Scope::Token(7), ..before("a\n\u{1}", 0, 200) };
         for revocation in [&before("b", 10, 100), &token, &before("b", 5, 150), &before("c", 1, 50)] {
-            journal.append(revocation, 0).expect("room");
+            append(&journal, revocation).expect("room");
         }
         drop(journal);
         let (journal, kept) = opened(&path, 50);
@@ -250,7 +272,7 @@ mod tests {
         let (journal, kept) = opened(&path, 0);
         assert_eq!(kept, [before("a", 1, 9)]);
         assert_eq!(fs::read_to_string(&path).expect("there"), whole);
-        journal.append(&before("d", 1, 9), 0).expect("room");
+        append(&journal, &before("d", 1, 9)).expect("room");
         drop(journal);
         assert_eq!(opened(&path, 0).1, [before("a", 1, 9), before("d", 1, 9)]);
     }
@@ -261,10 +283,10 @@ mod tests {
         let path = directory.path().join("revocations.jsonl");
         let (journal, _) = opened(&path, 0);
         for moment in 0..SLACK as u64 {
-            journal.append(&before("a", moment, 9), 0).expect("room");
+            append(&journal, &before("a", moment, 9)).expect("room");
         }
         assert_eq!(fs::read_to_string(&path).expect("there").lines().count(), SLACK);
-        journal.append(&before("a", 5_000, 9), 0).expect("room");
+        append(&journal, &before("a", 5_000, 9)).expect("room");
         assert_eq!(fs::read_to_string(&path).expect("there").lines().count(), 2);
         drop(journal);
         assert_eq!(opened(&path, 0).1, [before("a", 5_000, 9)]);
@@ -275,15 +297,20 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("revocations.jsonl");
         let (first, _) = opened(&path, 0);
-        first.append(&before("a", 1, 9), 0).expect("room");
+        append(&first, &before("a", 1, 9)).expect("room");
         let (second, kept) = opened(&path, 0);
         assert_eq!(kept, [before("a", 1, 9)]);
-        let refused = second.append(&before("b", 1, 9), 0).expect_err("the first one writes");
+        let refused = append(&second, &before("b", 1, 9)).expect_err("the first one writes");
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
-        first.append(&before("c", 1, 9), 0).expect("room");
+        append(&first, &before("c", 1, 9)).expect("room");
         drop(first);
-        second.append(&before("d", 1, 9), 0).expect("it is alone now");
+        let known = || vec![before("a", 1, 9), before("b", 1, 9)];
+        let found = second.append(&before("d", 1, 9), known, 0).expect("it is alone now");
+        assert_eq!(found, [before("a", 1, 9), before("c", 1, 9)], "what the first one has revoked");
+        let nothing = || panic!("it is all there");
+        assert_eq!(second.append(&before("e", 1, 9), nothing, 0).expect("room"), []);
         drop(second);
-        assert_eq!(opened(&path, 0).1, [before("a", 1, 9), before("c", 1, 9), before("d", 1, 9)]);
+        let all = ["a", "b", "c", "d", "e"].map(|uid| before(uid, 1, 9));
+        assert_eq!(opened(&path, 0).1, all);
     }
 }
