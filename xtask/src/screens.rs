@@ -2,10 +2,8 @@
 
 use clap::Args;
 
-use crate::{
-    install,
-    step::{cargo, must, program, repository, target},
-};
+use crate::install;
+use crate::step::{build_binaries, must, program, repository, target};
 
 /// Takes a picture of each state of a sign-in, at desktop and phone width, light and dark: all into `target/screens`,
 /// those that the documentation shows also into `docs/screens`.
@@ -14,7 +12,7 @@ pub(crate) struct ScreensArgs {}
 
 pub(crate) fn run(_: &ScreensArgs) -> anyhow::Result<()> {
     install::for_outside()?;
-    must(cargo().args(["build", "--package", "doorbell"]))?;
+    build_binaries()?;
     let target = target()?;
     must(
         program("node")

@@ -42,6 +42,16 @@ pub(crate) fn must(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Builds the binaries that are run from outside, with the features that `cargo test` over the workspace asks the
+/// dependencies for, so that what it has built is not built again: `--examples`, of which there are none, makes Cargo
+/// count those of the tests.
+///
+/// # Errors
+/// When they do not build.
+pub(crate) fn build_binaries() -> anyhow::Result<()> {
+    must(cargo().args(["build", "--workspace", "--bins", "--examples"]))
+}
+
 /// Whether a program can be started and succeeds; its output is thrown away.
 pub(crate) fn works(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use crate::install;
-use crate::step::{cargo, must, program, repository, shown, target};
+use crate::step::{build_binaries, cargo, must, program, repository, shown, target};
 use crate::tally::Tally;
 
 /// Runs all tests: Rust, the outside world (browser, PHP, sockets), the JavaScript and PHP clients, WebSocket
@@ -138,12 +138,6 @@ fn schema() -> anyhow::Result<Tally> {
         "schema",
         &[("SCHEMATHESIS_BIN", schemathesis.as_os_str())],
     )
-}
-
-/// With the features that `cargo test` over the workspace asks the dependencies for, so that what it has built is not
-/// built again: `--examples`, of which there are none, makes Cargo count those of the tests.
-fn build_binaries() -> anyhow::Result<()> {
-    must(cargo().args(["build", "--workspace", "--bins", "--examples"]))
 }
 
 /// Runs the `*.test.js` files of some folders of `tests`, one at a time: several of them want the whole machine.
