@@ -315,11 +315,9 @@ final class Client
      *
      * @param int|null $before those issued before this, in Unix seconds; null: all up to now
      *
-     * @return int how many connections were closed
-     *
      * @throws Exception\DoorbellException
      */
-    public function revoke(string|int $uid, ?int $before = null): int
+    public function revoke(string|int $uid, ?int $before = null): Revocation
     {
         return $this->revocation($uid, $before === null ? null : ['before' => $before]);
     }
@@ -327,11 +325,9 @@ final class Client
     /**
      * Ends a single token, by its `jti`, and closes the connections that came with it.
      *
-     * @return int how many connections were closed
-     *
      * @throws Exception\DoorbellException
      */
-    public function revokeToken(string|int $uid, string $tokenId): int
+    public function revokeToken(string|int $uid, string $tokenId): Revocation
     {
         return $this->revocation($uid, ['token_id' => $tokenId]);
     }
@@ -359,11 +355,11 @@ final class Client
     }
 
     /** @param array<string, mixed>|null $members */
-    private function revocation(string|int $uid, ?array $members): int
+    private function revocation(string|int $uid, ?array $members): Revocation
     {
         $path = '/v1/users/' . rawurlencode(Uid::check($uid)) . '/revoke';
 
-        return Members::parse($this->call('POST', $path, $members))->int('closed');
+        return Revocation::read(Members::parse($this->call('POST', $path, $members)));
     }
 
     /**

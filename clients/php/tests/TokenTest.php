@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace Doorbell\Tests;
 
 use Doorbell\Exception\InvalidRequest;
+use Doorbell\Revocation;
 use Doorbell\Tests\Support\Page;
 use Doorbell\Tests\Support\Until;
 use Doorbell\Token;
@@ -63,9 +64,13 @@ final class TokenTest extends RealServerTestCase
         $page = Page::open(self::$server, $token);
         self::assertTrue(Until::true(static fn (): bool => $client->isOnline('revoked')));
 
-        self::assertSame(0, $client->revokeToken('revoked', 'another'));
-        self::assertSame(0, $client->revoke('revoked', time() - 3600));
-        self::assertSame(1, $client->revoke('revoked'));
+        $another = $client->revokeToken('revoked', 'another');
+        self::assertEquals(new Revocation(null, 0, true), $another);
+        $hourAgo = time() - 3600;
+        self::assertEquals(new Revocation($hourAgo, 0, true), $client->revoke('revoked', $hourAgo));
+        $all = $client->revoke('revoked');
+        self::assertSame([1, true], [$all->closed, $all->durable]);
+        self::assertGreaterThan($hourAgo, $all->before);
         self::assertSame(3500, $page->closeCode());
         self::assertSame(3500, Page::open(self::$server, $token)->closeCode());
 
