@@ -123,6 +123,27 @@ test('refused on the phone: the page says so, and one tap gives another code', a
   assert.notEqual(await login(tab), first);
 });
 
+test('another login begins with nothing of the one before, and one that only moves goes on', async (t) => {
+  const tab = await loginPage(t);
+  await state(tab, 'pending');
+  const first = await login(tab);
+  await tab.evaluate(() => { document.body.append(document.querySelector('doorbell-login')); });
+  await state(tab, 'pending');
+  assert.equal(await login(tab), first, 'moved');
+  await tab.evaluate(() => document.querySelector('doorbell-login').renew());
+  await state(tab, 'pending');
+  const second = await login(tab);
+  await tab.evaluate(() => document.querySelector('doorbell-login').setAttribute('client-id', 'shop-to-phone'));
+  await state(tab, 'starting');
+  await state(tab, 'pending');
+  assert.match(await text(tab, 'number'), /^\d\d$/, 'it is the other client\'s');
+  const logins = await tab.evaluate(() => heard.map(([, { state, login, version }]) => [state, login ?? null, version ?? null]));
+  const third = await login(tab);
+  assert.equal(new Set([first, second, third]).size, 3);
+  const begun = (login) => [['starting', null, null], ['pending', login, 1]];
+  assert.deepEqual(logins, [first, first, second, third].flatMap(begun));
+});
+
 test('nobody comes: it expires, and one tap renews it', async (t) => {
   const quick = await startServer({ config: `${CONFIG}[login]\ncreated_ttl = "10s"\nrotate = "4s"\nrotate_grace = "1s"\n`, owner: t });
   const tab = await loginPage(t, {}, { on: quick });

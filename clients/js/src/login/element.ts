@@ -138,7 +138,7 @@ export class DoorbellLogin extends Base {
     const generation = (this._generation += 1);
     const server = this.getAttribute('server') ?? defaultServer ?? location.href;
     this._api = new LoginApi(new Endpoint(server, document.baseURI));
-    this._is('starting');
+    this._blank();
     const kept = this._kept();
     if (kept && (await this._claim(kept.login)) && generation === this._generation) {
       this._attempt = kept;
@@ -147,12 +147,17 @@ export class DoorbellLogin extends Base {
     if (generation === this._generation) await this._begin();
   }
 
-  private async _begin(): Promise<void> {
-    const generation = (this._generation += 1);
-    const api = this._api!;
+  /** Nothing of the login before is known any more, so nothing of it is shown, told, or compared with. */
+  private _blank(): void {
     this._view = this._attempt = this._wrong = this._page = undefined;
     this._handedOver = false;
     this._is('starting');
+  }
+
+  private async _begin(): Promise<void> {
+    const generation = (this._generation += 1);
+    const api = this._api!;
+    this._blank();
     const code_verifier = verifier();
     const fields: Record<string, string> = {
       client_id: this.getAttribute('client-id') ?? '',
