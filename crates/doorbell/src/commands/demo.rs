@@ -2,7 +2,7 @@
 //! network may sign in too, but not use the page that pushes.
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -84,15 +84,19 @@ pub(crate) fn run(args: &DemoArgs, program: &str, environment: &Environment) -> 
     let settings = complete(&config)?;
     let reread = || complete(&load(&sources).map_err(Unread::Wrong)?).map_err(Unread::NoKey);
     running::serve(settings, &reread, |addresses| {
+        let addresses = Addresses { public: reachable(addresses.public), ..*addresses };
         let tls = config.settings.public.tls_cert.is_some();
         let scheme = if tls { "https" } else { "http" };
         let text_is_open = config.settings.text.key.is_none();
-        print(&introduction(scheme, addresses, &demo, text_is_open, wechat.as_ref()));
-        // The terminal speaks plain HTTP.
-        if !tls
-            && terminal_login::is_attended()
-            && let Err(error) = terminal_login::begin(addresses.public, SITE)
-        {
+        print(&introduction(scheme, &addresses, &demo, text_is_open, wechat.as_ref()));
+        if !terminal_login::is_attended() {
+            return;
+        }
+        if tls {
+            print(
+                "  Under TLS the terminal itself does not sign in: it speaks plain HTTP, and the page does.\n",
+            );
+        } else if let Err(error) = terminal_login::begin(addresses.public, SITE) {
             tracing::warn!(%error, "failed to begin the terminal's login");
         }
     })
@@ -117,14 +121,26 @@ fn add_site(settings: &mut Settings, wechat: Option<&WeChat>) {
     }
 }
 
-/// The address of this machine in its network, with the port of `wanted`.
-fn in_network(wanted: &str) -> Result<String, Failure> {
+/// The address of this machine in its network, if it has one.
+fn own_address() -> Option<IpAddr> {
     // Connecting a UDP socket sends nothing: it asks the system from which address it would. The far address is one
     // for documentation (RFC 5737).
     let own = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
         .and_then(|socket| socket.connect(("192.0.2.1", 9)).and_then(|()| socket.local_addr()));
-    let own = own.ok().map(|own| own.ip()).filter(|own| !own.is_loopback() && !own.is_unspecified());
-    let own = own.ok_or_else(|| {
+    own.ok().map(|own| own.ip()).filter(|own| !own.is_loopback() && !own.is_unspecified())
+}
+
+/// Where others find a listener: one that listens on every address is found on the machine's own in its network.
+fn reachable(listener: SocketAddr) -> SocketAddr {
+    if !listener.ip().is_unspecified() {
+        return listener;
+    }
+    SocketAddr::new(own_address().unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()), listener.port())
+}
+
+/// The address of this machine in its network, with the port of `wanted`.
+fn in_network(wanted: &str) -> Result<String, Failure> {
+    let own = own_address().ok_or_else(|| {
         Failure::Usage(anyhow!("this machine has no address in a network; name one with --public ADDR:PORT"))
     })?;
     let port = wanted.parse::<SocketAddr>().map_or(0, |wanted| wanted.port());
@@ -248,6 +264,17 @@ mod tests {
         assert!(!introduction("http", &addresses, &demo, false, None).contains("php"));
         let everyone = introduction("http", &addresses, &Demo { lan: true, ..demo }, true, None);
         assert!(everyone.contains("Everyone in the network"), "{everyone}");
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_shown_on_one_that_leads_to_it() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        for everywhere in ["0.0.0.0:19999", "[::]:19999"] {
+            let found = reachable(address(everywhere));
+            assert!(!found.ip().is_unspecified(), "{found}");
+            assert_eq!(found.port(), 19_999);
+        }
+        assert_eq!(reachable(address("127.0.0.1:1")), address("127.0.0.1:1"));
     }
 
     #[test]
