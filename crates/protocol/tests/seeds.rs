@@ -5,6 +5,8 @@ use std::path::Path;
 
 #[path = "../../../fuzz/properties/deflate.rs"]
 mod deflate;
+#[path = "../../../fuzz/properties/envelope.rs"]
+mod envelope;
 #[path = "../../../fuzz/properties/frame.rs"]
 mod frame;
 #[path = "../../../fuzz/properties/handshake_head.rs"]
@@ -17,6 +19,11 @@ mod proxy;
 #[test]
 fn deflate_seeds_hold() {
     run("deflate", deflate::check);
+}
+
+#[test]
+fn envelope_seeds_hold() {
+    run("envelope", envelope::check);
 }
 
 #[test]
