@@ -125,17 +125,20 @@ test('refused on the phone: the page says so, and one tap gives another code', a
 
 test('another login begins with nothing of the one before, and one that only moves goes on', async (t) => {
   const tab = await loginPage(t);
-  await state(tab, 'pending');
+  // Each beginning, and no state: what lasts for a moment may be over before anyone looks.
+  const beginnings = (count) => tab.waitForFunction(
+    (wanted) => heard.filter(([, { state }]) => state === 'pending').length === wanted, count, { timeout: 20_000 },
+  );
+  await beginnings(1);
   const first = await login(tab);
   await tab.evaluate(() => { document.body.append(document.querySelector('doorbell-login')); });
-  await state(tab, 'pending');
+  await beginnings(2);
   assert.equal(await login(tab), first, 'moved');
   await tab.evaluate(() => document.querySelector('doorbell-login').renew());
-  await state(tab, 'pending');
+  await beginnings(3);
   const second = await login(tab);
   await tab.evaluate(() => document.querySelector('doorbell-login').setAttribute('client-id', 'shop-to-phone'));
-  await state(tab, 'starting');
-  await state(tab, 'pending');
+  await beginnings(4);
   assert.match(await text(tab, 'number'), /^\d\d$/, 'it is the other client\'s');
   const logins = await tab.evaluate(() => heard.map(([, { state, login, version }]) => [state, login ?? null, version ?? null]));
   const third = await login(tab);
