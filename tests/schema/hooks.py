@@ -15,7 +15,7 @@ def fitting(text, most):
 
 
 def whole(value):
-    """A 1.0 is no integer to the API, for a uid is its digits; JSON Schema takes it for one."""
+    """A 1.0 is no integer to the API, in any field: JSON Schema takes it for one."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -23,11 +23,15 @@ def uid(value):
     return fitting(whole(value), 128)
 
 
-FIELDS = {"uid": uid, "ttl": whole, "id": lambda value: fitting(value, 128), "token_id": lambda value: fitting(value, 256)}
+FIELDS = {"uid": uid, "id": lambda value: fitting(value, 128), "token_id": lambda value: fitting(value, 256)}
 
 
 def mend(request):
     """Mends one object of a body in place."""
+    for field, value in request.items():
+        # What is pushed may be any JSON.
+        if field != "data":
+            request[field] = whole(value)
     for field, mended in FIELDS.items():
         if field in request:
             request[field] = mended(request[field])
@@ -60,6 +64,8 @@ def before_call(context, case, kwargs):
         if name in (case.path_parameters or {}):
             case.path_parameters[name] = fitting(case.path_parameters[name], 128)
     query = case.query or {}
+    for name, value in query.items():
+        query[name] = whole(value)
     if "uid" in query:
         query["uid"] = fitting(query["uid"], 128)
     if isinstance(query.get("cursor"), str):

@@ -22,6 +22,8 @@ const SCHEMATHESIS = process.env.SCHEMATHESIS_BIN
 /** Fuzzing and stateful testing repeat until this has passed. */
 const SECONDS = 60;
 const WAITING_PAGES = 10;
+/** So that a red run is due to a change; SCHEMATHESIS_SEED=random looks further. */
+const SEED = '1';
 
 const skip = existsSync(SCHEMATHESIS) ? false : `schemathesis is not at ${SCHEMATHESIS}: cargo xtask test installs it`;
 
@@ -44,7 +46,8 @@ test('the API answers as it is described, whatever it is asked', { skip }, async
   const stopped = new AbortController();
   const pages = Array.from({ length: WAITING_PAGES }, () => keepWaiting(server, stopped.signal));
   t.after(() => stopped.abort());
-  const seed = process.env.SCHEMATHESIS_SEED ?? String(randomInt(2 ** 31));
+  const asked = process.env.SCHEMATHESIS_SEED ?? SEED;
+  const seed = asked === 'random' ? String(randomInt(2 ** 31)) : asked;
   t.diagnostic(`seed ${seed}`);
   // From a file: a description that it has fetched itself is a call it leaves out.
   const description = await (await fetch(`http://${server.api.address}/openapi.json`)).text();
