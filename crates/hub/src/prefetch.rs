@@ -1,9 +1,8 @@
 //! Asking the processor for memory before it is needed, without waiting for it. The only unsafe code of the workspace.
 //!
 //! A read that misses the caches holds up everything after it as soon as the processor's window is full, after some 200
-//! instructions; a prefetch holds up nothing, so as many as the processor can have under way are. With reads in its place
-//! a push among others grows 1.4 to 1.6 times from a thousand connections to a million, with this 1.25 times
-//! (`docs/decisions/0004-look-ahead.md`).
+//! instructions; a prefetch holds up nothing, so as many as the processor can have under way are
+//! (`docs/decisions/0004-look-ahead.md` has the numbers).
 //!
 //! On anything but x86-64 it does nothing, which costs nothing but time: the standard library has a stable prefetch for no
 //! other processor yet.
