@@ -2,9 +2,10 @@
 //!
 //! Whoever writes to a connection seals and writes, under the session's own lock and, where messages are sent, under
 //! the connection's outgoing one, which is taken first. The library has the handshake; after it [`Records`] goes on.
-//! What arrives is decrypted into a buffer that is lent, so an idle session holds its keys and no buffer. Two things may have to wait here: a record of which the rest has not
-//! arrived, and one sealed record that the socket has not taken whole. While the latter is there nothing more is
-//! sealed: [`Sink::write`] says `WouldBlock`, and what is to be sent waits where the bound of the queue counts it.
+//! What arrives is decrypted into a buffer that is lent, so an idle session holds its keys and no buffer. Two things may
+//! have to wait here: a record of which the rest has not arrived, and one sealed record that the socket has not taken
+//! whole. While the latter is there nothing more is sealed: [`Sink::write`] says `WouldBlock`, and what is to be sent waits
+//! where the bound of the queue counts it.
 
 use std::sync::Arc;
 use std::{io, mem};
