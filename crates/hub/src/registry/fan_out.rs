@@ -109,20 +109,22 @@ impl<O: Outbox> Hub<O> {
         delivered
     }
 
-    /// Sends `message` to every bound connection.
+    /// Sends `message` to every bound connection, in the order in which they lie in memory: connections that came one
+    /// after the other are neighbours there, and so are their sockets in the kernel's memory.
     ///
     /// Connections that bind or close meanwhile may or may not be among them. It takes a while when there are many, and
     /// lets other threads go first every now and then.
     pub fn broadcast(&self, message: &Message<'_>) -> Delivered {
-        let mut delivered = Delivered::default();
-        let mut users: Vec<User<O>> = Vec::new();
-        let mut courtesy = Courtesy::default();
+        let mut users: Vec<User<O>> = Vec::with_capacity(self.users());
         for shard in &self.shards {
             users.extend(shard.lock().users.share_all());
-            for user in users.drain(..) {
-                delivered += user.deliver(message, &self.trail, 0);
-                courtesy.delivered();
-            }
+        }
+        users.sort_unstable_by_key(User::place);
+        let mut delivered = Delivered::default();
+        let mut courtesy = Courtesy::default();
+        for user in users {
+            delivered += user.deliver(message, &self.trail, 0);
+            courtesy.delivered();
         }
         delivered
     }

@@ -82,6 +82,11 @@ impl<O: Outbox> User<O> {
         }
     }
 
+    /// Where its first connection lies in memory.
+    pub(super) fn place(&self) -> usize {
+        self.connections().first().map_or(0, |connection| Arc::as_ptr(connection).addr())
+    }
+
     pub(super) fn uid(&self) -> &str {
         uid_of_first(self.connections())
     }
