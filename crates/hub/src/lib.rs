@@ -12,9 +12,9 @@
 
 mod groups;
 mod mailbox;
+mod memory;
 mod message;
 mod outbound;
-mod prefetch;
 mod presence;
 mod registry;
 mod trail;

@@ -26,6 +26,7 @@ use self::table::{SHARDS, Shard, User, shard_of};
 use self::users::{Removed, Users};
 use crate::groups::Groups;
 use crate::mailbox::Kept;
+use crate::memory::HugePages;
 use crate::presence::{Noted, Transitions};
 use crate::{GroupError, Message, Now, Retention, Sent, Trail};
 
@@ -126,6 +127,7 @@ pub struct Hub<O> {
     watched: AtomicBool,
     groups: Groups,
     trail: Trail,
+    huge_pages: HugePages,
 }
 
 impl<O: Outbox> Default for Hub<O> {
@@ -160,6 +162,7 @@ impl<O: Outbox> Hub<O> {
             watched: AtomicBool::new(false),
             groups: Groups::default(),
             trail: Trail::default(),
+            huge_pages: HugePages::default(),
         }
     }
 
@@ -302,7 +305,8 @@ impl<O: Outbox> Hub<O> {
                 shard.noted.note(uid, true);
             }
         }
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        let connections = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        self.huge_pages.grown_to(connections);
         Ok(())
     }
 

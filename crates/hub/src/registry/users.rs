@@ -14,7 +14,7 @@ use hashbrown::HashTable;
 
 use super::Outbox;
 use super::table::{Many, User};
-use crate::prefetch::{prefetch, prefetch_shared};
+use crate::memory::{prefetch, prefetch_shared};
 
 /// Places of a bucket: as many as fit beside their tags.
 const PLACES: usize = 7;
