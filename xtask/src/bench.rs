@@ -68,7 +68,7 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
 
     let mut report = run_standard(&options)?;
     if !args.no_hub {
-        add_hub_alone(&mut report)?;
+        add_hub_alone(&mut report, args.rounds)?;
     }
     println!("{report}");
     if let Some(path) = args.write {
@@ -85,39 +85,59 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the hub's own benchmark, for what no process can have sockets enough.
-fn add_hub_alone(report: &mut Report) -> anyhow::Result<()> {
-    let output = cargo()
-        .args(["bench", "--package", "doorbell-hub", "--bench", "scale", "--", "--json"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("failed to start cargo")?;
-    ensure!(output.status.success(), "the benchmark of the hub failed");
-    let printed = String::from_utf8(output.stdout).context("the hub's benchmark prints no text")?;
-    let figures =
-        printed.lines().find(|line| line.starts_with('{')).context("the hub's benchmark says nothing")?;
-    let figures: Value = serde_json::from_str(figures).context("the hub's benchmark says no JSON")?;
-    let figure =
-        |name: &str| figures[name].as_f64().with_context(|| format!("no `{name}` from the hub's benchmark"));
+/// What the hub's own benchmark says of one run.
+struct HubAlone {
+    bytes: f64,
+    /// How many times as much a push costs at a million as at a thousand: among others, alone, and its look-up and delivery.
+    together: f64,
+    alone: f64,
+    look_up: f64,
+}
 
-    let row = |what, value, must, aim| Row { what, figures: vec![Figure { value, floor: None }], must, aim };
+/// Runs the hub's own benchmark, for what no process can have sockets enough.
+fn add_hub_alone(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
+    let runs: Vec<HubAlone> = (0..rounds).map(|_| HubAlone::measure()).collect::<anyhow::Result<_>>()?;
+    let row = |what, of: fn(&HubAlone) -> f64, must, aim| {
+        let figures = runs.iter().map(|run| Figure { value: of(run), floor: None }).collect();
+        Row { what, figures, must, aim }
+    };
     report.rows.extend([
-        row("the hub alone: bytes of a connection and its uid, at a million", figure("bytes")?, 400.0, 130.0),
+        row("the hub alone: bytes of a connection and its uid, at a million", |run| run.bytes, 400.0, 130.0),
         // Pushes that come together, as they do from a busy backend.
-        row(
-            "the hub alone: growth of a push, from 1,000 to a million",
-            figure("together_growth")?,
-            1.3,
-            1.05,
-        ),
+        row("the hub alone: growth of a push, from 1,000 to a million", |run| run.together, 1.3, 1.05),
     ]);
+    let median = |of| row("", of, f64::INFINITY, f64::INFINITY).result();
     report.notes.push(format!(
         "The hub alone: in-memory outboxes, one thread, lines handled as the text port does. A line that comes alone, \
          with nothing to look ahead at, costs {:.2} times as much at a million; its look-up and delivery {:.2} times",
-        figure("alone_growth")?,
-        figure("look_up_growth")?
+        median(|run| run.alone),
+        median(|run| run.look_up)
     ));
     Ok(())
+}
+
+impl HubAlone {
+    fn measure() -> anyhow::Result<Self> {
+        let output = cargo()
+            .args(["bench", "--package", "doorbell-hub", "--bench", "scale", "--", "--json"])
+            .stderr(Stdio::inherit())
+            .output()
+            .context("failed to start cargo")?;
+        ensure!(output.status.success(), "the benchmark of the hub failed");
+        let printed = String::from_utf8(output.stdout).context("the hub's benchmark prints no text")?;
+        let figures =
+            printed.lines().find(|line| line.starts_with('{')).context("the hub's benchmark says nothing")?;
+        let figures: Value = serde_json::from_str(figures).context("the hub's benchmark says no JSON")?;
+        let figure = |name: &str| {
+            figures[name].as_f64().with_context(|| format!("no `{name}` from the hub's benchmark"))
+        };
+        Ok(Self {
+            bytes: figure("bytes")?,
+            together: figure("together_growth")?,
+            alone: figure("alone_growth")?,
+            look_up: figure("look_up_growth")?,
+        })
+    }
 }
 
 /// Runs the hidden subcommand.
