@@ -26,9 +26,10 @@ use tokio::sync::oneshot;
 
 use super::clock::{Clock, TICK, Tick};
 use super::connection::{Connection, ConnectionId, Received};
-use super::life::{Next, Slot, Start, Tools};
+use super::life::{Next, Slot, Start};
 use super::records::MAX_RECORD_BYTES;
 use super::tls::{End, Failure};
+use super::tools::Tools;
 use crate::context::{Context, Counted, HttpConnection};
 use crate::metrics::Listener;
 use crate::policy::Policy;

@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use doorbell_protocol::handshake::{Upgrade, find_head_end};
 use doorbell_protocol::proxy::{self, ProxyHeader};
 
-use super::life::{Role, Tools};
+use super::life::Role;
 use super::stream::{Asked, Subscription, is_for_login, read_login};
+use super::tools::Tools;
 use crate::admission::is_in;
 use crate::client_address::client_address;
 use crate::login::Stream;

@@ -14,7 +14,8 @@ use doorbell_protocol::frame::{Opcode, encode};
 use super::clock::Tick;
 use super::connection::{Connection, Dialect};
 use super::event_loop::Unbindable;
-use super::life::{Next, Standing, Tools};
+use super::life::{Next, Standing};
+use super::tools::Tools;
 use crate::context::{REVOKED, unix_seconds};
 use crate::revocation::Proof;
 

@@ -5,6 +5,7 @@
 //! | [`acceptor`] | the listeners, and who may come in |
 //! | [`event_loop`] | a thread's epoll set and its connections |
 //! | [`life`] | the life of a connection: what each stage does with what arrives, and what is due when |
+//! | [`tools`] | what a loop lends to the connection whose turn it is |
 //! | [`hello`] | how a connection says who it is, and the conversation in doorbell.v1 |
 //! | [`head`], [`stream`], [`text`] | the first bytes of a public connection; SSE and long-polls; the text port's lines |
 //! | [`poll`] | a long-poll's one answer |
@@ -29,6 +30,7 @@ mod records;
 mod stream;
 mod text;
 mod tls;
+mod tools;
 
 use std::io;
 use std::net::TcpListener;

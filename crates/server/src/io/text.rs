@@ -12,7 +12,8 @@ use doorbell_protocol::frame::{Opcode, encode};
 use doorbell_protocol::line::{self, LineError};
 
 use super::connection::Connection;
-use super::life::{Next, Tools, unbounded};
+use super::life::{Next, unbounded};
+use super::tools::Tools;
 use crate::metrics::Listener;
 
 const OK: &[u8] = b"ok\n";
