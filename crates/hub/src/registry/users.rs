@@ -78,11 +78,7 @@ impl<O: Outbox> Users<O> {
 
     /// The same, shared out of the shard.
     pub(super) fn share(&self, hash: u64, uid: &str) -> Option<User<O>> {
-        let found = self.find(hash, uid)?;
-        match self.many_at(found, hash, uid) {
-            Some(many) => Some(User::Many(Arc::clone(many))),
-            None => self.place(found).clone().map(User::One),
-        }
+        self.share_at(self.find(hash, uid)?, hash, uid)
     }
 
     /// Everyone's.
@@ -97,7 +93,9 @@ impl<O: Outbox> Users<O> {
     /// Adds a connection under its uid.
     pub(super) fn add(&mut self, hash: u64, connection: &Arc<O>, hasher: impl Fn(&str) -> u64) {
         let uid = uid_of(connection);
-        if let Some((found, user)) = self.find(hash, uid).zip(self.share(hash, uid)) {
+        if let Some(found) = self.find(hash, uid)
+            && let Some(user) = self.share_at(found, hash, uid)
+        {
             self.set(found, hash, user.with(connection), hasher);
             return;
         }
@@ -116,9 +114,8 @@ impl<O: Outbox> Users<O> {
         hasher: impl Fn(&str) -> u64,
     ) -> Removed<O> {
         let uid = uid_of(connection);
-        let Some((found, user)) = self.find(hash, uid).zip(self.share(hash, uid)) else {
-            return Removed::Absent;
-        };
+        let Some(found) = self.find(hash, uid) else { return Removed::Absent };
+        let Some(user) = self.share_at(found, hash, uid) else { return Removed::Absent };
         if !user.connections().iter().any(|other| Arc::ptr_eq(other, connection)) {
             return Removed::Absent;
         }
@@ -175,6 +172,13 @@ impl<O: Outbox> Users<O> {
 
     fn place(&self, found: Found) -> &Option<Arc<O>> {
         &self.buckets[found.bucket].places[found.place]
+    }
+
+    fn share_at(&self, found: Found, hash: u64, uid: &str) -> Option<User<O>> {
+        match self.many_at(found, hash, uid) {
+            Some(many) => Some(User::Many(Arc::clone(many))),
+            None => self.place(found).clone().map(User::One),
+        }
     }
 
     fn many_at(&self, found: Found, hash: u64, uid: &str) -> Option<&Arc<Many<O>>> {
