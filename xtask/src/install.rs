@@ -1,4 +1,5 @@
-//! What the outside tests need from the machine: checked, and installed where that is possible.
+//! What the outside tests and the comparison with others' servers need from the machine: checked, and installed where that
+//! is possible.
 
 use std::env;
 use std::fs;
@@ -9,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use crate::step::{must, program, repository, shown, target, works};
 
-/// A program and the Debian package that brings it.
+/// A program, or a file by its whole path, and the Debian package that brings it.
 struct Need {
     program: &'static str,
     package: &'static str,
@@ -34,6 +35,18 @@ const FOR_PHP: &[Need] = &[
     Need { program: "composer", package: "composer" },
 ];
 
+const FOR_NCHAN: &[Need] = &[
+    Need { program: "nginx", package: "nginx" },
+    Need { program: "/usr/lib/nginx/modules/ngx_nchan_module.so", package: "libnginx-mod-nchan" },
+];
+
+const FOR_NATS: &[Need] = &[Need { program: "nats-server", package: "nats-server" }];
+
+const FOR_UWS: &[Need] = &[
+    Need { program: "cc", package: "gcc" },
+    Need { program: "/usr/lib/x86_64-linux-gnu/libuv.so.1", package: "libuv1" },
+];
+
 const FOR_PYPI: &[Need] = &[Need { program: "python3", package: "python3" }];
 
 /// What asks the API whatever its description allows.
@@ -41,6 +54,9 @@ const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 
 /// The suite that kosoku's checker in `tests/conformance` was written for.
 const KOSOKU: &str = "kosoku==0.1.0";
+
+/// The Python package that has uWebSockets as a library with an interface for C.
+pub(crate) const SOCKETIFY: &str = "socketify==0.0.31";
 
 const NODE_AT_LEAST: u32 = 20;
 
@@ -92,16 +108,68 @@ pub(crate) fn for_schema() -> anyhow::Result<PathBuf> {
     from_pypi("schemathesis", SCHEMATHESIS)
 }
 
-/// A program of a Python package, in an environment of its own under `target/`.
+/// Nchan on nginx.
+///
+/// # Errors
+/// As [`for_outside`].
+pub(crate) fn for_nchan() -> anyhow::Result<()> {
+    packages(missing(FOR_NCHAN))
+}
+
+/// The NATS server, and Node.js for its adapter.
+///
+/// # Errors
+/// As [`for_outside`].
+pub(crate) fn for_nats() -> anyhow::Result<()> {
+    node()?;
+    packages(missing(FOR_NATS))
+}
+
+/// The servers on Node.js in this folder.
+///
+/// # Errors
+/// As [`for_outside`].
+pub(crate) fn for_node_servers(folder: &Path) -> anyhow::Result<()> {
+    node()?;
+    npm_ci(folder)
+}
+
+/// uWebSockets and a C compiler; answers where the library is, of which there is one for Linux on x86-64.
+///
+/// # Errors
+/// As [`for_outside`].
+pub(crate) fn for_uws() -> anyhow::Result<PathBuf> {
+    if !cfg!(target_arch = "x86_64") {
+        bail!("{SOCKETIFY} has no library for this machine");
+    }
+    packages(missing(FOR_UWS))?;
+    let environment = environment("socketify", SOCKETIFY, |environment| uws_library(environment).is_some())?;
+    uws_library(&environment).with_context(|| format!("no library in {SOCKETIFY}"))
+}
+
+fn uws_library(environment: &Path) -> Option<PathBuf> {
+    let pythons = fs::read_dir(environment.join("lib")).ok()?.flatten();
+    let library = "site-packages/socketify/libsocketify_linux_amd64.so";
+    pythons.map(|python| python.path().join(library)).find(|library| library.is_file())
+}
+
+/// A program of a Python package, in an environment of its own.
 fn from_pypi(name: &str, package: &str) -> anyhow::Result<PathBuf> {
+    let program_in = |environment: &Path| environment.join("bin").join(name);
+    let environment =
+        environment(name, package, |environment| works(program(program_in(environment)).arg("--help")))?;
+    Ok(program_in(&environment))
+}
+
+/// A Python environment under `target/` with this package, which is installed unless it is there already.
+fn environment(name: &str, package: &str, has_it: impl Fn(&Path) -> bool) -> anyhow::Result<PathBuf> {
     let mut wanted = missing(FOR_PYPI);
     if !works(program("python3").args(["-c", "import ensurepip, venv"])) {
         wanted.push("python3-venv");
     }
     packages(wanted)?;
     let environment = target()?.join(format!("{name}-venv"));
-    let wanted = environment.join("bin").join(name);
-    if !works(program(&wanted).arg("--help")) {
+    if !has_it(&environment) {
         must(program("python3").args(["-m", "venv"]).arg(&environment))?;
         must(program(environment.join("bin/pip")).args([
             "install",
@@ -110,7 +178,7 @@ fn from_pypi(name: &str, package: &str) -> anyhow::Result<PathBuf> {
             package,
         ]))?;
     }
-    Ok(wanted)
+    Ok(environment)
 }
 
 /// Installs what a folder's lock file names, unless that is there already.

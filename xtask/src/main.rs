@@ -1,9 +1,10 @@
-//! The project's recipes: `cargo xtask test`, `lint`, `bench`, `soak`, `fuzz`, `screens`. CI runs the same ones.
+//! The project's recipes: `cargo xtask test`, `lint`, `bench`, `peers`, `soak`, `fuzz`, `screens`. CI runs the same ones.
 
 mod bench;
 mod fuzz;
 mod install;
 mod lint;
+mod peers;
 mod screens;
 mod soak;
 mod step;
@@ -28,6 +29,7 @@ enum Recipe {
     Lint(lint::LintArgs),
     Fuzz(fuzz::FuzzArgs),
     Bench(bench::BenchArgs),
+    Peers(peers::PeersArgs),
     Soak(soak::SoakArgs),
     Screens(screens::ScreensArgs),
     #[command(name = bench::CHILD_SUBCOMMAND, hide = true)]
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Recipe::Lint(args) => lint::run(&args),
         Recipe::Fuzz(args) => fuzz::run(&args),
         Recipe::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
+        Recipe::Peers(args) => peers::run(&args),
         Recipe::Soak(args) => soak::run(&args).map(|()| ExitCode::SUCCESS),
         Recipe::Screens(args) => screens::run(&args).map(|()| ExitCode::SUCCESS),
         Recipe::BenchChild(args) => bench::run_bench_child(&args).map(|()| ExitCode::SUCCESS),
