@@ -97,7 +97,8 @@ fn rust() -> anyhow::Result<Tally> {
 
 fn outside() -> anyhow::Result<Tally> {
     install::for_outside()?;
-    node(&repository().join("tests"), &["seed", ".", "browser", "torture"], "outside", &[])
+    // One at a time: several of them want the whole machine, or its clipboard.
+    node(&repository().join("tests"), &["seed", ".", "browser", "torture"], "outside", 1, &[])
 }
 
 fn js() -> anyhow::Result<Tally> {
@@ -107,7 +108,8 @@ fn js() -> anyhow::Result<Tally> {
     for script in ["typecheck", "build", "lint:package", "size"] {
         must(program("npm").args(["run", "--silent", script]).current_dir(&package))?;
     }
-    node(&package, &["test"], "js", &[])
+    // They wait more than they work.
+    node(&package, &["test"], "js", 2, &[])
 }
 
 fn php() -> anyhow::Result<Tally> {
@@ -127,7 +129,13 @@ fn php() -> anyhow::Result<Tally> {
 
 fn conformance() -> anyhow::Result<Tally> {
     let kosoku = install::for_conformance()?;
-    node(&repository().join("tests"), &["conformance"], "conformance", &[("KOSOKU_BIN", kosoku.as_os_str())])
+    node(
+        &repository().join("tests"),
+        &["conformance"],
+        "conformance",
+        1,
+        &[("KOSOKU_BIN", kosoku.as_os_str())],
+    )
 }
 
 fn schema() -> anyhow::Result<Tally> {
@@ -136,18 +144,26 @@ fn schema() -> anyhow::Result<Tally> {
         &repository().join("tests"),
         &["schema"],
         "schema",
+        1,
         &[("SCHEMATHESIS_BIN", schemathesis.as_os_str())],
     )
 }
 
-/// Runs the `*.test.js` files of some folders of `tests`, one at a time: several of them want the whole machine.
-fn node(tests: &Path, folders: &[&str], name: &str, environment: &[(&str, &OsStr)]) -> anyhow::Result<Tally> {
+/// Runs the `*.test.js` files of some folders of `tests`, so many at a time.
+fn node(
+    tests: &Path,
+    folders: &[&str],
+    name: &str,
+    at_a_time: usize,
+    environment: &[(&str, &OsStr)],
+) -> anyhow::Result<Tally> {
     build_binaries()?;
     let report = target()?.join(format!("{name}.tap"));
     let mut command = program("node");
     command
         .current_dir(tests)
-        .args(["--test", "--test-concurrency=1"])
+        .arg("--test")
+        .arg(format!("--test-concurrency={at_a_time}"))
         .args(["--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=tap"])
         .arg(format!("--test-reporter-destination={}", report.display()));
     for folder in folders {
