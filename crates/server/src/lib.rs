@@ -11,6 +11,7 @@
 //! | [`webhooks`] | what backends are told unasked |
 //! | `login` | the pages that log in by scanning: who watches, what they are told, the providers |
 //! | `metrics` | what `/metrics` shows |
+//! | [`utc`] | how moments are written |
 
 mod acks;
 mod admission;
@@ -34,6 +35,7 @@ pub mod settings;
 mod tickets;
 pub mod tls;
 mod upgrade;
+pub mod utc;
 pub mod webhooks;
 
 pub use server::{Addresses, DrainReport, EchoServer, ReloadReport, Server, StartError};
