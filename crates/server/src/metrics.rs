@@ -5,13 +5,15 @@
 mod process;
 mod webhooks;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use rustls::HandshakeKind;
@@ -123,6 +125,43 @@ struct ByHandshake {
     handshake: &'static str,
 }
 
+/// A Unix time in whole seconds that is not always there; without it `/metrics` does not have the name either.
+#[derive(Debug, Clone)]
+pub(crate) struct Moment(Arc<AtomicI64>);
+
+impl Moment {
+    const NONE: i64 = i64::MIN;
+
+    pub(crate) fn set(&self, unix_seconds: Option<u64>) {
+        let seconds = unix_seconds.and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(Self::NONE);
+        self.0.store(seconds, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|seconds| *seconds != Self::NONE)
+    }
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(Self::NONE)))
+    }
+}
+
+impl EncodeMetric for Moment {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.get().map_or(Ok(()), |seconds| ConstGauge::new(seconds).encode(encoder))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+
+    fn is_empty(&self) -> bool {
+        self.get().is_none()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Recovery {
     recovered: &'static str,
@@ -161,6 +200,8 @@ pub(crate) struct Metrics {
     calls: Family<Call, Histogram, fn() -> Histogram>,
     recoveries: Family<Recovery, Counter>,
     handshakes: Family<ByHandshake, Counter>,
+    /// Of the certificate that new TLS sessions are shown.
+    pub(crate) certificate_expires: Moment,
     /// In seconds.
     pub(crate) ping_rtt: Histogram,
     /// Acknowledgements that said something new.
@@ -263,6 +304,13 @@ impl Default for Metrics {
             "TLS handshakes done: full, or resumed by a ticket, which costs a fraction",
             handshakes.clone(),
         );
+        let certificate_expires = Moment::default();
+        registry.register_with_unit(
+            "tls_certificate_expires_timestamp",
+            "When the certificate of the public listener expires",
+            Unit::Seconds,
+            certificate_expires.clone(),
+        );
         let ping_rtt = Histogram::new(PING_BUCKETS);
         registry.register_with_unit(
             "ping_rtt",
@@ -304,6 +352,7 @@ impl Default for Metrics {
             calls,
             recoveries,
             handshakes,
+            certificate_expires,
             ping_rtt,
             acks,
         }

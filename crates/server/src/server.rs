@@ -21,12 +21,15 @@ use crate::places::{Places, PlacesError};
 use crate::policy::Policy;
 use crate::settings::{IdentityMode, Limits, Settings};
 use crate::tls::{Certificate, Tls, TlsError};
+use crate::utc::rfc3339;
 use crate::webhooks::{WebhooksError, note_presence, watch_presence};
 
 /// Connections the system may hold for us before they are accepted; it takes less when its own limit is lower.
 const BACKLOG: i32 = 4_096;
 /// Requests on their way from the event loops to the HTTP library.
 const HTTP_BACKLOG: usize = 1_024;
+/// How long before a certificate expires a start or a reload warns. Who renews certificates does so weeks before.
+const EXPIRES_SOON: Duration = Duration::from_hours(14 * 24);
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +181,9 @@ impl Server {
         let watcher = runtime.spawn(watch_presence(Arc::clone(&context), watching.clone()));
         drop(guard);
         let running = Running { io, runtime, tasks, presence: (watching, watcher) };
-        Ok(Self { addresses, settings, tls, certificate, context, running: Some(running) })
+        let server = Self { addresses, settings, tls, certificate, context, running: Some(running) };
+        server.note_certificate();
+        Ok(server)
     }
 
     /// Where it listens: the real ports, also when 0 was asked for.
@@ -221,7 +226,22 @@ impl Server {
         }
         self.settings = settings;
         self.certificate = certificate;
+        self.note_certificate();
         Ok(report)
+    }
+
+    /// Shows when the certificate now in force expires, and warns where that is soon or was.
+    fn note_certificate(&self) {
+        let expires = self.certificate.as_ref().and_then(Certificate::expires);
+        self.context.metrics.certificate_expires.set(expires);
+        let (Some(expires), Some(path)) = (expires, &self.settings.public.tls_cert) else { return };
+        let (path, now) = (path.display(), unix_seconds(SystemTime::now()));
+        let date = rfc3339(expires.saturating_mul(1_000));
+        if expires < now {
+            tracing::warn!(%path, expires = date, "the certificate in public.tls_cert has expired: clients refuse it");
+        } else if expires - now < EXPIRES_SOON.as_secs() {
+            tracing::warn!(%path, expires = date, "the certificate in public.tls_cert expires soon: has it been renewed?");
+        }
     }
 
     /// Stops accepting, finishes what was accepted, tells every client when to come back, and returns when all are

@@ -8,13 +8,15 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, ProducesTickets};
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, RootCertStore, ServerConfig};
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use crate::settings::Public;
@@ -132,6 +134,23 @@ impl Certificate {
             why,
         })?;
         Ok(Self { chain, key: der, signed: Arc::new(signed) })
+    }
+
+    /// When the server's own certificate expires, in seconds since the Unix epoch: the last one at which it is good.
+    /// `None` when its dates make no sense.
+    ///
+    /// The library shows nobody a certificate's dates, but its verifier names the end of one that is over, and at the end
+    /// of time every certificate is. It looks at the dates before it asks who signed, so it needs to believe nobody here.
+    pub(crate) fn expires(&self) -> Option<u64> {
+        let parsed = ParsedCertificate::try_from(self.chain.first()?).ok()?;
+        let end_of_time = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
+        let roots = RootCertStore::empty();
+        match verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &[], end_of_time, &[]) {
+            Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+                not_after, ..
+            })) => Some(not_after.as_secs()),
+            _ => None,
+        }
     }
 
     /// Whether two are the same, whatever files they came from.

@@ -8,7 +8,7 @@ mod support;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use doorbell_server::settings::{LoginClient, NumberMatch, Proximity, Settings};
@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use support::login::{
     Answer, CHALLENGE, FORM, JSON, Login, Phone, SECRET, VERIFIER, ask, login_settings, shop, shop_server,
 };
-use support::{KEY, PATIENCE, Page, UPGRADE, api, connect, eventually, metric, read_all, request, start};
+use support::{
+    KEY, Log, PATIENCE, Page, UPGRADE, api, connect, eventually, metric, read_all, request, start,
+};
 
 const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0";
 
@@ -227,21 +229,6 @@ fn t03_other_sites_pages_can_do_nothing_and_gets_change_nothing() {
     assert_eq!(standing(&server, &login), before);
 }
 
-/// What the whole test binary logs.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn t04_no_secret_is_in_a_log_an_address_or_a_referrer() {
     let log = Log::default();
@@ -278,7 +265,7 @@ fn t04_no_secret_is_in_a_log_an_address_or_a_referrer() {
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"), "{answer:?}");
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
     }
-    let log = String::from_utf8_lossy(&log.0.lock().expect("no panic")).into_owned();
+    let log = log.take();
     assert!(log.contains(&login.id), "the flow is in the log: {log}");
     let secrets = [
         login.device_code.as_str(),

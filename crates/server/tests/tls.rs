@@ -5,9 +5,10 @@ mod support;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use doorbell_server::settings::IdentityMode;
+use doorbell_server::utc::rfc3339;
 use doorbell_server::{Server, StartError};
 use rustls::SignatureAlgorithm;
 use rustls::crypto::aws_lc_rs;
@@ -16,7 +17,10 @@ use rustls::{AlertDescription, ClientConfig, ClientConnection, HandshakeKind};
 use serde_json::{Value, json};
 use support::login::{ask_on, login_settings, shop};
 use support::tls::{Identity, TlsStream, connect_tls, secure};
-use support::{Backend, Events, Page, V1, connect, eventually, metric, push, read_all, request_on, start};
+use support::{
+    Backend, Events, Log, Page, V1, connect, eventually, metric, push, read_all, request, request_on,
+    settings, start,
+};
 
 fn bind(server: &Server, client: &Arc<ClientConfig>, uid: &str) -> Page<TlsStream> {
     Page::bind_on(connect_tls(server.addresses().public, client), uid)
@@ -394,6 +398,47 @@ fn a_reload_shows_the_new_certificate_to_new_connections_and_a_bad_one_changes_n
     bind(&server, &after, "newer");
     assert_eq!(Backend::connect(server.addresses().text).line(r#"{"uid":"old"}"#), "ok");
     assert_eq!(page.message(), r#"{"uid":"old"}"#, "who was there stays");
+}
+
+#[test]
+fn when_the_certificate_expires_is_shown_and_is_warned_of_when_it_is_soon() {
+    const SHOWN: &str = "doorbell_tls_certificate_expires_timestamp_seconds";
+    const DAY: u64 = 86_400;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
+    let moment = |unix_seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(unix_seconds);
+    // Of this thread alone, on which servers start and reload.
+    let log = Log::default();
+    let writer = log.clone();
+    let logging = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(logging);
+
+    let good = now + 20 * DAY;
+    let mut identity = Identity::until(moment(good));
+    let settings_now = identity.settings();
+    let mut server = start(settings_now.clone());
+    assert_eq!(metric(&server, SHOWN), good);
+    assert!(!log.take().contains("WARN"), "nobody has to do anything yet");
+
+    for (end, said) in [(now + 3 * DAY, "expires soon"), (now - DAY, "has expired")] {
+        identity.renew_until(moment(end));
+        server.reload(settings_now.clone()).expect("taken over");
+        assert_eq!(metric(&server, SHOWN), end);
+        let log = log.take();
+        let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
+        let [warning] = warnings[..] else { panic!("one warning: {log}") };
+        let date = rfc3339(end * 1_000);
+        assert!(warning.contains(said) && warning.contains(&date) && warning.contains("/cert.pem"), "{log}");
+    }
+    drop(start(settings_now.clone()));
+    assert!(log.take().contains("has expired"), "a start warns as well");
+
+    // What cannot be taken over changes nothing here either.
+    std::fs::write(identity.directory.path().join("key.pem"), "no key").expect("a file");
+    server.reload(settings_now).expect_err("no key");
+    assert_eq!(metric(&server, SHOWN), now - DAY);
+    server.reload(settings()).expect("taken over");
+    let (_, text) = request(server.addresses().api, "GET", "/metrics", "", "");
+    assert!(!text.contains(SHOWN), "no certificate, no date: {text}");
 }
 
 /// The same client without what it remembers of sessions.

@@ -7,8 +7,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use doorbell_server::settings::Settings;
+use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::{
@@ -29,14 +31,28 @@ pub struct Identity {
 impl Identity {
     /// For `localhost` and `127.0.0.1`, self-signed.
     pub fn new() -> Self {
+        Self::made(None)
+    }
+
+    /// The same, and good until `end`, which has no parts of a second.
+    pub fn until(end: SystemTime) -> Self {
+        Self::made(Some(end))
+    }
+
+    fn made(end: Option<SystemTime>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let certificate = write(&directory);
+        let certificate = write(&directory, end);
         Self { directory, certificate }
     }
 
     /// Writes another certificate and key into the same files.
     pub fn renew(&mut self) {
-        self.certificate = write(&self.directory);
+        self.certificate = write(&self.directory, None);
+    }
+
+    /// Writes another certificate and key into the same files, good until `end`.
+    pub fn renew_until(&mut self, end: SystemTime) {
+        self.certificate = write(&self.directory, Some(end));
     }
 
     /// Open identity on port 0, over TLS.
@@ -75,14 +91,19 @@ impl Identity {
     }
 }
 
-fn write(directory: &TempDir) -> CertificateDer<'static> {
+fn write(directory: &TempDir, end: Option<SystemTime>) -> CertificateDer<'static> {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let mut params = CertificateParams::new(names).expect("names");
+    if let Some(end) = end {
+        params.not_after = end.into();
+    }
+    let signing = KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&signing).expect("a certificate");
     let key = directory.path().join("key.pem");
-    fs::write(directory.path().join("cert.pem"), made.cert.pem()).expect("a file");
-    fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+    fs::write(directory.path().join("cert.pem"), certificate.pem()).expect("a file");
+    fs::write(&key, signing.serialize_pem()).expect("a file");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a file of ours");
-    made.cert.der().clone()
+    certificate.der().clone()
 }
 
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
