@@ -529,6 +529,13 @@ fn a_load_balancer_says_whose_connection_it_passes_through() {
     let (status, _two) = through("198.51.100.2");
     assert_eq!(status, "101");
     assert_eq!(through("198.51.100.1").0, "429");
+
+    // Behind the hello it would be the client's own word.
+    let mut stream = connect_tls(server.addresses().public, &client);
+    let inside = "PROXY TCP4 198.51.100.3 192.0.2.1 56324 443\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(inside.as_bytes()).expect("sent");
+    assert!(read_all(&mut stream).starts_with("HTTP/1.1 400 "), "not believed");
+    assert_eq!(refused(&server, "malformed_head"), 1);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use doorbell_protocol::handshake::{Upgrade, find_head_end};
 use doorbell_protocol::proxy::{self, ProxyHeader};
 
+use super::connection::Connection;
 use super::life::Role;
 use super::stream::{Asked, Subscription, is_for_login, read_login};
 use super::tools::Tools;
@@ -75,11 +76,13 @@ pub(super) fn read_hello(bytes: &[u8], peer: IpAddr, tools: &Tools) -> Hello {
     }
 }
 
-/// Reads what there is. `counted` says whether the address's count has the connection already.
-pub(super) fn read(bytes: &[u8], peer: IpAddr, counted: bool, role: Role, tools: &Tools) -> Head {
+/// Reads what there is.
+pub(super) fn read(bytes: &[u8], connection: &Connection, role: Role, tools: &Tools) -> Head {
     let policy = &tools.policy;
-    let trusted = &policy.trusted_proxies;
-    let (peer, skip) = match proxied(bytes, peer, is_in(trusted, peer)) {
+    let (peer, counted) = (connection.address, connection.counted);
+    // Under TLS a PROXY header had its place before the hello: behind that, a client behind a load balancer could write it.
+    let may_be_proxied = connection.tls.is_none() && is_in(&policy.trusted_proxies, peer);
+    let (peer, skip) = match proxied(bytes, peer, may_be_proxied) {
         Ok(found) => found,
         Err(head) => return head,
     };

@@ -401,7 +401,7 @@ impl Slot {
         }
         let mut joined = Vec::new();
         let bytes = Partial::join(partial, bytes, &mut joined);
-        match head::read(bytes, self.connection.address, self.connection.counted, role, tools) {
+        match head::read(bytes, &self.connection, role, tools) {
             Head::Partial => {
                 *partial = Some(Box::new(Partial(bytes.to_vec())));
                 Next::Continue
