@@ -294,7 +294,7 @@ fn unexpected(got_type: ContentType) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use std::io::{Read as _, Write as _};
     use std::sync::Arc;
 
     use rustls::crypto::aws_lc_rs;
@@ -398,5 +398,29 @@ mod tests {
         records.seal(b"b", &mut sealed).expect("a record");
         assert_eq!(records.sending.sequence, 2, "which stays");
         assert_eq!(hear(&mut client, &sealed), b"ab");
+    }
+
+    #[test]
+    fn a_new_key_that_asks_for_none_is_not_answered() {
+        let (mut records, mut client) = agree(&TLS13);
+        // The client's answer to a question is the only key it takes without a question of its own.
+        let (question, mut asked) = ([KEY_UPDATE, 0, 0, 1, 1], Vec::new());
+        records.sending.seal(ContentType::Handshake, &question, true, &mut asked).expect("a record");
+        let (sequence, secrets) = records.next.as_mut().expect("TLS 1.3").update_tx_secret().expect("a key");
+        records.sending = Direction { sequence, secrets };
+        records.seal(b"a", &mut asked).expect("a record");
+        assert_eq!(hear(&mut client, &asked), b"a");
+        client.writer().write_all(b"b").expect("a buffer");
+        let mut answer = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut answer).expect("a buffer");
+        }
+        let (mut used, mut plain) = (0, Vec::new());
+        records.open(&mut answer, &mut used, &mut plain).expect("a key of its own");
+        assert_eq!((&plain[..], records.receiving.sequence), (&b"b"[..], 1), "the first record under it");
+        let mut sealed = Vec::new();
+        records.seal(b"c", &mut sealed).expect("a record");
+        assert_eq!(records.sending.sequence, 2, "the same key still");
+        assert_eq!(hear(&mut client, &sealed), b"c");
     }
 }
