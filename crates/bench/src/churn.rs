@@ -19,6 +19,7 @@ use crate::clock::monotonic_us;
 use crate::histogram::Histogram;
 use crate::payload;
 use crate::target::{Publish, Subscribe};
+use crate::tls::Tls;
 
 /// How long a client may take, from its connect to its message.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -120,6 +121,7 @@ impl FromStr for Churned {
 /// The fleet process's side.
 pub(crate) struct Churn {
     subscribe: Subscribe,
+    tls: Option<Tls>,
     rate: u32,
     concurrency: usize,
     first: usize,
@@ -137,7 +139,10 @@ pub(crate) struct Churn {
 }
 
 impl Churn {
-    pub(crate) fn begin<'a>(words: &mut impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
+    pub(crate) fn begin<'a>(
+        words: &mut impl Iterator<Item = &'a str>,
+        tls: Option<Tls>,
+    ) -> anyhow::Result<Self> {
         let subscribe = Subscribe::from_words(words)?;
         let publish = Publish::from_words(words)?;
         let mut number =
@@ -155,6 +160,7 @@ impl Churn {
         let started = Instant::now();
         Ok(Self {
             subscribe,
+            tls,
             rate,
             concurrency,
             first,
@@ -185,11 +191,11 @@ impl Churn {
             let index = self.first + self.begun * self.stride;
             self.begun += 1;
             let both = Interest::READABLE | Interest::WRITABLE;
-            let connected =
-                Client::connect(&self.subscribe, index, None, now, None, None).and_then(|mut client| {
-                    poll.registry().register(&mut client.stream, Token(slot), both)?;
-                    Ok(client)
-                });
+            let client = Client::connect(&self.subscribe, index, None, now, None, self.tls.as_ref());
+            let connected = client.and_then(|mut client| {
+                poll.registry().register(&mut client.link.socket, Token(slot), both)?;
+                Ok(client)
+            });
             match connected {
                 Ok(client) => {
                     slots[slot] = Some(client);

@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use rustls::ClientConnection;
 use socket2::{Domain, Protocol as Transport, SockAddr, Socket, Type};
 
 use crate::clock::monotonic_us;
 use crate::histogram::Histogram;
+use crate::link::Link;
 use crate::payload::{self, EVERYONE};
 use crate::tally::Tally;
 use crate::target::{Conversation, Protocol, Subscribe};
@@ -71,8 +71,7 @@ pub(crate) struct Counts {
 }
 
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
-    tls: Option<Box<ClientConnection>>,
+    pub(crate) link: Link<TcpStream>,
     pub(crate) state: State,
     /// Since when it has wanted to be open.
     pub(crate) since: Instant,
@@ -108,8 +107,7 @@ impl Client {
             _ => {}
         }
         Ok(Self {
-            stream: TcpStream::from_std(socket.into()),
-            tls: tls.map(Tls::connect).transpose()?.map(Box::new),
+            link: Link::new(TcpStream::from_std(socket.into()), tls)?,
             state: State::Connecting,
             since,
             retry_after: None,
@@ -133,14 +131,15 @@ impl Client {
         counts: &mut Counts,
     ) -> io::Result<()> {
         if self.state == State::Connecting {
-            if let Some(e) = self.stream.take_error()? {
+            let socket = &self.link.socket;
+            if let Some(e) = socket.take_error()? {
                 return Err(e);
             }
-            match self.stream.peer_addr() {
+            match socket.peer_addr() {
                 Err(e) if e.kind() == io::ErrorKind::NotConnected => return Ok(()),
                 other => other?,
             };
-            self.stream.set_nodelay(true)?;
+            socket.set_nodelay(true)?;
             self.send(self.request(subscribe).as_bytes())?;
             // A poll is answered when its wait is over.
             self.state = match subscribe.protocol {
@@ -149,37 +148,19 @@ impl Client {
             };
         }
         loop {
-            match self.read(scratch) {
+            match self.link.read(scratch) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
                     self.take(&scratch[..n], subscribe, counts)?;
                     // Readiness is edge-triggered: a short read has emptied the socket, and what
                     // comes later is a new edge.
-                    if n < scratch.len() && self.tls.is_none() {
+                    if n < scratch.len() && self.link.is_plain() {
                         return Ok(());
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
-            }
-        }
-    }
-
-    /// Reads what was said. Under TLS a short read says nothing about what the socket still has.
-    fn read(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return self.stream.read(scratch) };
-        loop {
-            match tls.reader().read(scratch) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                other => return other,
-            }
-            if tls.read_tls(&mut self.stream)? == 0 {
-                return Ok(0);
-            }
-            tls.process_new_packets().map_err(io::Error::other)?;
-            while tls.wants_write() {
-                tls.write_tls(&mut self.stream)?;
             }
         }
     }
@@ -358,18 +339,10 @@ impl Client {
 
     /// Sends a few bytes; a socket that refuses them this early in its life is a failure.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(tls) = &mut self.tls else {
-            return match self.stream.write(bytes)? {
-                n if n == bytes.len() => Ok(()),
-                _ => Err(io::ErrorKind::WriteZero.into()),
-            };
-        };
-        // Before the handshake is done it is kept until then.
-        tls.writer().write_all(bytes)?;
-        while tls.wants_write() {
-            tls.write_tls(&mut self.stream)?;
+        match self.link.write(bytes)? {
+            n if n == bytes.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
         }
-        Ok(())
     }
 }
 

@@ -155,10 +155,13 @@ impl Crowd {
             }
             "churn" => {
                 ensure!(self.slots.iter().all(Option::is_none), "churn begins without clients");
-                ensure!(self.tokens.is_none() && self.tls.is_none(), "churn uses neither tokens nor TLS");
+                ensure!(self.tokens.is_none(), "churn uses no tokens");
                 self.slots.clear();
                 self.counts = Counts::default();
-                Ok(Task::Churn(Box::new(Churn::begin(&mut words)?)))
+                Ok(Task::Churn(Box::new(Churn::begin(
+                    &mut words,
+                    self.tls.as_ref().map(Tls::for_strangers),
+                )?)))
             }
             "close" => {
                 self.slots.clear();
@@ -263,7 +266,7 @@ impl Crowd {
         let (buffer, tls) = (way.receive_buffer, self.tls.as_ref());
         let mut client = Client::connect(&way.subscribe, index, credential, since, buffer, tls)?;
         let both = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut client.stream, Token(slot), both)?;
+        poll.registry().register(&mut client.link.socket, Token(slot), both)?;
         self.slots[slot] = Some(client);
         self.opening += 1;
         Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use crate::link::Link;
 use crate::payload;
 use crate::target::{Api, Endpoint, Post, PublishToAll};
 use crate::template::UID;
@@ -13,7 +14,7 @@ use crate::template::UID;
 /// A blocking client.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Link<TcpStream>>,
 }
 
 impl HttpClient {
@@ -22,12 +23,12 @@ impl HttpClient {
             .with_context(|| format!("failed to connect to {}", endpoint.host))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self::over(stream))
+        Ok(Self::over(Link::plain(stream)))
     }
 
     /// Speaks over a connection that is there.
-    pub(crate) fn over(stream: TcpStream) -> Self {
-        Self { stream: BufReader::new(stream) }
+    pub(crate) fn over(link: Link<TcpStream>) -> Self {
+        Self { stream: BufReader::new(link) }
     }
 
     /// Sends bytes that are whole requests.

@@ -20,6 +20,7 @@ mod fleet;
 mod floor;
 mod histogram;
 mod http;
+mod link;
 mod login;
 mod outcome;
 mod payload;

@@ -15,12 +15,14 @@ use crate::clock::{monotonic_us, wait, wait_until};
 use crate::fleet::{Fleet, FleetOptions, Latency};
 use crate::histogram::Histogram;
 use crate::http::Broadcaster;
+use crate::link::Link;
 use crate::login::{LoginPlan, logins};
 use crate::outcome::Outcome;
 use crate::payload::{self, EVERYONE};
 use crate::push::{Numbering, Pace, PushOutcome, PushPlan, push};
 use crate::scenario::{ARRIVAL, Delivery, Measured, fanout, measure, pushes};
 use crate::target::Target;
+use crate::tls::Tls;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,14 +144,20 @@ impl<'a> Stage<'a> {
         fleet.concurrency = options.concurrency;
         fleet.receive_buffer = options.receive_buffer;
         fleet.first = options.first;
-        let mut fleet = Fleet::start(&options.child, fleet)?;
+        let fleet = Self::fleet(target, &options.child, fleet)?;
+        Ok(Self { target, options, fleet, open: 0, descriptors: target.descriptors()? })
+    }
+
+    /// Clients that speak as the target wants it.
+    fn fleet(target: &Target, child: &ChildCommand, options: FleetOptions) -> anyhow::Result<Fleet> {
+        let mut fleet = Fleet::start(child, options)?;
         if let Some(api) = &target.tokens {
             fleet.use_tokens(api)?;
         }
         if let Some(certificate) = &target.tls {
             fleet.use_tls(certificate)?;
         }
-        Ok(Self { target, options, fleet, open: 0, descriptors: target.descriptors()? })
+        Ok(fleet)
     }
 
     /// Has everyone there and listening.
@@ -302,7 +310,8 @@ impl<'a> Stage<'a> {
         let way = self.target.logins.as_ref().context("this target has no logins")?;
         let SuiteOptions { logins: waiting, login_rate: rate, duration, .. } = *self.options;
         let plan = LoginPlan { waiting, rate, duration };
-        logins(&self.target.subscribe.endpoint, way, &self.target.pids, &plan, outcome)
+        let tls = strangers(self.target)?;
+        logins(&self.target.subscribe.endpoint, tls, way, &self.target.pids, &plan, outcome)
     }
 
     /// Pushes at a steady pace and a new connection every few milliseconds, first by themselves, then while broadcasts
@@ -335,11 +344,7 @@ impl<'a> Stage<'a> {
     /// Another fleet in one process.
     fn visitors(&self, first: usize, receive_buffer: Option<usize>) -> anyhow::Result<Fleet> {
         let options = FleetOptions { first, receive_buffer, ..FleetOptions::default() };
-        let mut fleet = Fleet::start(&self.options.child, options)?;
-        if let Some(api) = &self.target.tokens {
-            fleet.use_tokens(api)?;
-        }
-        Ok(fleet)
+        Self::fleet(self.target, &self.options.child, options)
     }
 
     fn paced(&mut self, few: &mut Fleet, broadcaster: Option<&mut Broadcaster>) -> anyhow::Result<Paced> {
@@ -415,6 +420,12 @@ fn broadcast_again_and_again(
     Ok(count)
 }
 
+/// How clients that come once speak TLS, where the target wants it.
+fn strangers(target: &Target) -> anyhow::Result<Option<Tls>> {
+    let tls = target.tls.as_deref().map(Tls::believing).transpose()?;
+    Ok(tls.as_ref().map(Tls::for_strangers))
+}
+
 /// Opens a connection, asks, and waits for the first byte of the answer; every 5 ms.
 fn connect_again_and_again(target: &Target, over: &AtomicBool) -> anyhow::Result<Histogram> {
     use std::io::{Read as _, Write as _};
@@ -423,17 +434,19 @@ fn connect_again_and_again(target: &Target, over: &AtomicBool) -> anyhow::Result
         "GET /healthz HTTP/1.1\r\nHost: {}\r\nUpgrade: none\r\nConnection: close\r\n\r\n",
         endpoint.host
     );
+    let tls = strangers(target)?;
     let mut waits = Histogram::default();
     let mut due = Instant::now();
     while !over.load(Ordering::Relaxed) {
         wait_until(due);
         due = Instant::now() + Duration::from_millis(5);
         let start = Instant::now();
-        let mut stream = TcpStream::connect(endpoint.address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        stream.write_all(request.as_bytes())?;
+        let socket = TcpStream::connect(endpoint.address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let mut link = Link::new(socket, tls.as_ref())?;
+        link.write_all(request.as_bytes())?;
         let mut first = [0];
-        stream.read_exact(&mut first).context("a new connection got no answer")?;
+        link.read_exact(&mut first).context("a new connection got no answer")?;
         waits.record(start.elapsed());
     }
     Ok(waits)

@@ -38,6 +38,13 @@ impl Tls {
         Ok(Self { config: Arc::new(config), tickets })
     }
 
+    /// The same for clients that come once: they keep no ticket and show none.
+    pub(crate) fn for_strangers(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::disabled();
+        Self { config: Arc::new(config), tickets: Arc::default() }
+    }
+
     /// A client's side of a new connection.
     pub(crate) fn connect(&self) -> std::io::Result<ClientConnection> {
         let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;

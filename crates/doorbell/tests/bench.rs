@@ -28,26 +28,36 @@ fn figure(outcome: &Value, name: &str) -> f64 {
 }
 
 #[test]
-fn every_dialect_delivers_everything_in_every_scenario() {
-    for dialect in ["plain", "v1", "sse"] {
+fn every_dialect_delivers_everything_in_every_scenario_also_over_tls() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(&certificate, made.cert.pem()).expect("a file");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+    let tls = format!("--tls {} --tls-key {}", certificate.display(), key.display());
+    for (dialect, tls) in [("plain", ""), ("v1", ""), ("sse", ""), ("plain", &*tls), ("sse", &*tls)] {
         let (code, outcomes) = bench(&format!(
-            "--dialect {dialect} -n 60 --processes 2 --pushes 1200 --broadcasts 3 --churn-rate 100 --duration 1s \
+            "--dialect {dialect} {tls} -n 60 --processes 2 --pushes 1200 --broadcasts 3 --churn-rate 100 --duration 1s \
              --slow-readers 2 --logins 40 --login-rate 50"
         ));
-        assert_eq!(code, 0, "{dialect}: {outcomes:?}");
+        assert_eq!(code, 0, "{dialect} {tls}: {outcomes:?}");
         let names: Vec<_> =
             outcomes.iter().map(|outcome| outcome["scenario"].as_str().expect("a name")).collect();
-        assert_eq!(names, ["idle", "push", "fan-out", "fairness", "storm", "churn", "login"], "{dialect}");
-        assert_eq!(figure(&outcomes[1], "pushes delivered"), 1200.0, "{dialect}");
-        assert_eq!(figure(&outcomes[2], "deliveries delivered"), 180.0, "{dialect}");
-        assert_eq!(figure(&outcomes[4], "pushes afterwards delivered"), 60.0, "{dialect}");
-        assert!(figure(&outcomes[5], "clients that came, heard and went") > 0.0, "{dialect}");
+        assert_eq!(
+            names,
+            ["idle", "push", "fan-out", "fairness", "storm", "churn", "login"],
+            "{dialect} {tls}"
+        );
+        assert_eq!(figure(&outcomes[1], "pushes delivered"), 1200.0, "{dialect} {tls}");
+        assert_eq!(figure(&outcomes[2], "deliveries delivered"), 180.0, "{dialect} {tls}");
+        assert_eq!(figure(&outcomes[4], "pushes afterwards delivered"), 60.0, "{dialect} {tls}");
+        assert!(figure(&outcomes[5], "clients that came, heard and went") > 0.0, "{dialect} {tls}");
         let login = &outcomes[6];
         for step in ["begun", "scanned", "approved", "told to their own page", "redeemed"] {
-            assert_eq!(figure(login, &format!("logins {step}")), 50.0, "{dialect}: {step}");
+            assert_eq!(figure(login, &format!("logins {step}")), 50.0, "{dialect} {tls}: {step}");
         }
-        assert_eq!(figure(login, "logins asked for again and refused"), 5.0, "{dialect}");
-        assert_eq!(figure(login, "waiting logins alive at the end"), 40.0, "{dialect}");
+        assert_eq!(figure(login, "logins asked for again and refused"), 5.0, "{dialect} {tls}");
+        assert_eq!(figure(login, "waiting logins alive at the end"), 40.0, "{dialect} {tls}");
     }
 }
 

@@ -16,6 +16,7 @@ use anyhow::bail;
 use crate::outcome::Outcome;
 use crate::procfs::cpu_time;
 use crate::target::{Endpoint, Logins, cpu_time_of};
+use crate::tls::Tls;
 
 use flow::{Flows, Kind};
 use page::Browser;
@@ -41,12 +42,13 @@ pub(crate) struct LoginPlan {
 /// Measures; what was lost, doubled or at the wrong page becomes a failure of `outcome`.
 pub(crate) fn logins(
     public: &Endpoint,
+    tls: Option<Tls>,
     way: &Logins,
     pids: &[u32],
     plan: &LoginPlan,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let browser = Browser { public: public.clone(), client_id: way.client_id.clone() };
+    let browser = Browser { public: public.clone(), tls, client_id: way.client_id.clone() };
     let watched = (plan.waiting - plan.waiting / 10).min(descriptor_limit().saturating_sub(SPARE));
     let waiting = Waiting::new(&browser, plan.waiting - watched)?;
     let over = AtomicBool::new(false);

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::client::{ACCEPT, KEY, masked_frame, server_frame, source_socket};
 use crate::http::{HttpClient, append_post};
+use crate::link::Link;
 use crate::target::Endpoint;
+use crate::tls::Tls;
 
 /// The verifier of RFC 7636 appendix B and its challenge, so that no hash is needed here.
 pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -19,9 +21,11 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What begins logins.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Browser {
     pub(super) public: Endpoint,
+    /// Without it the public listener is spoken to in the clear.
+    pub(super) tls: Option<Tls>,
     pub(super) client_id: String,
 }
 
@@ -37,13 +41,13 @@ pub(super) struct Begun {
 
 impl Browser {
     /// Connects from the source address that belongs to `index`.
-    fn connect(&self, index: usize) -> anyhow::Result<TcpStream> {
+    fn connect(&self, index: usize) -> anyhow::Result<Link<TcpStream>> {
         let socket = source_socket(self.public.address, index)?;
         socket.connect(&self.public.address.into()).context("failed to connect")?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(stream)
+        Ok(Link::new(stream, self.tls.as_ref())?)
     }
 
     /// `POST /v1/device_authorization`, on a connection of its own: the public listener closes after each request.
@@ -78,14 +82,14 @@ impl Browser {
 
     /// Opens a WebSocket and asks to be told of the login.
     pub(super) fn watch(&self, begun: &Begun, index: usize) -> anyhow::Result<Page> {
-        let mut stream = self.connect(index)?;
+        let mut link = self.connect(index)?;
         let request = format!(
             "GET / HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: doorbell.v1\r\n\r\n",
             self.public.host
         );
-        stream.write_all(request.as_bytes())?;
-        let mut page = Page { stream, partial: Vec::new() };
+        link.write_all(request.as_bytes())?;
+        let mut page = Page { link, partial: Vec::new() };
         let end = loop {
             match page.partial.windows(4).position(|window| window == b"\r\n\r\n") {
                 Some(end) => break end,
@@ -97,7 +101,7 @@ impl Browser {
             bail!("refused: {}", head.lines().next().unwrap_or_default());
         }
         page.partial.drain(..end + 4);
-        page.stream.write_all(&watch_frame(begun))?;
+        page.link.write_all(&watch_frame(begun))?;
         Ok(page)
     }
 }
@@ -111,7 +115,7 @@ pub(super) fn watch_frame(begun: &Begun) -> Vec<u8> {
 /// A page that watches.
 #[derive(Debug)]
 pub(super) struct Page {
-    pub(super) stream: TcpStream,
+    pub(super) link: Link<TcpStream>,
     /// What has come of a frame that is not whole yet.
     pub(super) partial: Vec<u8>,
 }
@@ -122,7 +126,7 @@ impl Page {
         loop {
             let mut answers = Vec::new();
             let envelope = take_envelope(&mut self.partial, &mut answers)?;
-            self.stream.write_all(&answers)?;
+            self.link.write_all(&answers)?;
             match envelope {
                 Some(envelope) => return Ok(envelope),
                 None => self.read()?,
@@ -132,7 +136,7 @@ impl Page {
 
     fn read(&mut self) -> anyhow::Result<()> {
         let mut buffer = [0; 4096];
-        let n = self.stream.read(&mut buffer).context("nothing came")?;
+        let n = self.link.read(&mut buffer).context("nothing came")?;
         if n == 0 {
             bail!("the connection ended");
         }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::THREADS;
 use super::page::{Begun, Browser, PATIENCE, Page, take_envelope, watch_frame};
+use crate::link::Link;
 
 /// Pages that ask at once, at the end, what their login is: the server answers a bounded number of such questions at a
 /// time and refuses the others.
@@ -37,7 +38,7 @@ pub(super) struct Kept {
 
 struct Held {
     begun: Begun,
-    stream: TcpStream,
+    link: Link<TcpStream>,
     partial: Vec<u8>,
     cut: bool,
     asked: bool,
@@ -96,11 +97,14 @@ impl<'a> Waiting<'a> {
         loop {
             let fresh = std::mem::take(&mut *self.fresh.lock());
             for (begun, page) in fresh {
-                page.stream.set_nonblocking(true)?;
-                let mut stream = TcpStream::from_std(page.stream);
-                poll.registry().register(&mut stream, Token(held.len()), Interest::READABLE)?;
+                page.link.socket.set_nonblocking(true)?;
+                let mut link = page.link.map(TcpStream::from_std);
+                poll.registry().register(&mut link.socket, Token(held.len()), Interest::READABLE)?;
                 let partial = page.partial;
-                held.push(Held { begun, stream, partial, cut: false, asked: false, alive: false });
+                let mut one = Held { begun, link, partial, cut: false, asked: false, alive: false };
+                // Under TLS what was read from the socket already may hold more than the page has heard.
+                one.cut = one.hear(&mut kept).is_err();
+                held.push(one);
             }
             if deadline.is_none() && over.load(Ordering::Acquire) {
                 deadline = Some(Instant::now() + PATIENCE);
@@ -110,7 +114,7 @@ impl<'a> Waiting<'a> {
                 let more = ASKING.saturating_sub(unanswered).min(held.len() - to_ask);
                 for one in &mut held[to_ask..to_ask + more] {
                     one.asked = true;
-                    one.cut |= one.stream.write_all(&watch_frame(&one.begun)).is_err();
+                    one.cut |= one.link.write_all(&watch_frame(&one.begun)).is_err();
                 }
                 to_ask += more;
             }
@@ -140,7 +144,7 @@ impl Held {
     fn hear(&mut self, kept: &mut Kept) -> anyhow::Result<()> {
         let mut buffer = [0; 4096];
         loop {
-            match self.stream.read(&mut buffer) {
+            match self.link.read(&mut buffer) {
                 Ok(0) => bail!("the connection ended"),
                 Ok(n) => self.partial.extend_from_slice(&buffer[..n]),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
@@ -157,7 +161,7 @@ impl Held {
                 kept.misdelivered += 1;
             }
         }
-        self.stream.write_all(&answers)?;
+        self.link.write_all(&answers)?;
         Ok(())
     }
 }

@@ -167,8 +167,8 @@ pub struct BenchArgs {
     /// The body of both: {payload} is the message, {payload-quoted} the message as a JSON string [default: the message]
     #[arg(long, value_name = "BODY", requires = "subscribe")]
     pub publish_body: Option<Template>,
-    /// Clients speak TLS and believe this certificate, a PEM file, whatever its name. New clients show no ticket, those that
-    /// come back in a storm do. With a server of its own, also --tls-key
+    /// Clients speak TLS and believe this certificate, a PEM file, whatever its name. Only those that come back in a storm show
+    /// a ticket. With a server of its own, also --tls-key
     #[arg(long, value_name = "FILE", conflicts_with = "subscribe")]
     pub tls: Option<PathBuf>,
     /// The key of that certificate, for a server of its own

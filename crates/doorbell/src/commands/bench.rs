@@ -137,11 +137,10 @@ fn any_server(args: &BenchArgs, subscribe: &str) -> anyhow::Result<Target> {
 fn scenarios(args: &BenchArgs, target: &Target) -> Result<Vec<Scenario>, Failure> {
     let can = |scenario: Scenario| match scenario {
         Scenario::Idle | Scenario::Storm => true,
-        Scenario::Push => target.publish.is_some(),
-        Scenario::Churn => target.publish.is_some() && target.tls.is_none(),
+        Scenario::Push | Scenario::Churn => target.publish.is_some(),
         Scenario::FanOut => target.publish_to_all.is_some(),
         Scenario::Fairness => target.publish.is_some() && target.publish_to_all.is_some(),
-        Scenario::Login => target.logins.is_some() && target.tls.is_none(),
+        Scenario::Login => target.logins.is_some(),
     };
     if args.scenarios.is_empty() {
         return Ok(Scenario::ALL.into_iter().filter(|scenario| can(*scenario)).collect());
@@ -149,9 +148,6 @@ fn scenarios(args: &BenchArgs, target: &Target) -> Result<Vec<Scenario>, Failure
     let asked: Vec<_> = args.scenarios.iter().map(|asked| scenario(*asked)).collect();
     match asked.iter().find(|scenario| !can(**scenario)) {
         None => Ok(asked),
-        Some(Scenario::Login | Scenario::Churn) if target.tls.is_some() => {
-            Err(Failure::Usage(anyhow!("churn and login are measured without --tls")))
-        }
         Some(Scenario::Login) => {
             Err(Failure::Usage(anyhow!("login needs --login-client and --api with --public")))
         }
