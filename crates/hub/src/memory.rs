@@ -95,8 +95,9 @@ fn use_huge_pages() -> io::Result<()> {
     Ok(())
 }
 
-/// The addresses of a line of /proc/self/maps (proc_pid_maps(5)), if that is memory an allocator may have asked for: private,
-/// writable, of no file, and large enough to hold a huge page.
+/// The addresses of a line of /proc/self/maps (proc_pid_maps(5)), if that is memory an allocator may have asked for: private, of no
+/// file, large enough to hold a huge page, and writable or yet to become so. What a thread's heap has reserved to grow into
+/// counts: what is asked for the whole stays in one piece, and each piece has an end that fills no huge page.
 fn heap_of(line: &str) -> Option<Range<usize>> {
     const HUGE_PAGE: usize = 2 << 20;
     let mut fields = line.split_ascii_whitespace();
@@ -108,7 +109,7 @@ fn heap_of(line: &str) -> Option<Range<usize>> {
         Some(name) => name.starts_with("[anon:"),
     };
     let range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
-    (permissions == "rw-p" && anonymous && range.len() >= HUGE_PAGE).then_some(range)
+    (matches!(permissions, "rw-p" | "---p") && anonymous && range.len() >= HUGE_PAGE).then_some(range)
 }
 
 #[cfg(test)]
@@ -116,13 +117,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_heap_is_what_is_private_writable_and_of_no_file() {
+    fn the_heap_is_what_is_private_of_no_file_and_writable_or_reserved() {
         let heaps = [
             ("55c0a0000000-55c0a0400000 rw-p 00000000 00:00 0                          [heap]", true),
             ("7f0000000000-7f0000200000 rw-p 00000000 00:00 0 ", true),
             ("7f0000000000-7f0000200000 rw-p 00000000 00:00 0 [anon: glibc: malloc arena]", true),
             ("7f0000000000-7f00001ff000 rw-p 00000000 00:00 0 ", false),
-            ("7f0000000000-7f0000400000 ---p 00000000 00:00 0 ", false),
+            ("7f0000000000-7f0000400000 ---p 00000000 00:00 0 ", true),
+            ("7f0000000000-7f0000400000 ---p 00000000 fe:00 77 /usr/lib/libc.so.6", false),
             ("7f0000000000-7f0000400000 r--p 00000000 00:00 0 ", false),
             ("7f0000000000-7f0000400000 rw-s 00000000 00:01 5 /dev/shm/ring", false),
             ("7f0000000000-7f0000400000 rw-p 00000000 fe:00 77 /usr/lib/libc.so.6", false),
