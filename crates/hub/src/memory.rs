@@ -6,8 +6,8 @@
 //! anything but x86-64 it does nothing, which costs nothing but time: the standard library has a stable prefetch for no
 //! other processor yet.
 //!
-//! **Huge pages.** Before a line of memory can be fetched, its page has to be found, and with a hundred megabytes in use the
-//! processor has not seen most pages lately. A huge page stands for 512 others.
+//! **Huge pages.** Before a line of memory can be fetched, its page has to be found, and with a hundred megabytes in use most
+//! pages are not in the processor's TLB. A huge page stands for 512 others.
 //!
 //! `docs/decisions/0004-look-ahead.md` has the numbers of both.
 #![allow(unsafe_code)]
@@ -51,7 +51,7 @@ fn prefetch_bytes(start: *const u8, size: usize) {
     let _ = (start, size);
 }
 
-/// Asks for huge pages as a crowd grows; never for a small one, whose pages are all remembered.
+/// Asks for huge pages as a crowd grows; never for a small one, whose pages are all in the TLB.
 #[derive(Debug, Default)]
 pub(crate) struct HugePages {
     /// The size of the crowd when it last asked.
@@ -59,7 +59,7 @@ pub(crate) struct HugePages {
 }
 
 impl HugePages {
-    /// A crowd of so many has some ten megabytes of connections, as many as a processor's page caches stand for.
+    /// A crowd of so many has some ten megabytes of connections, about what a TLB of 2,048 pages stands for.
     const EVERY: usize = 1 << 16;
 
     /// Tells of a crowd's size. Every now and then, and not again for a size there has been, it asks: in a thread of its own,

@@ -303,3 +303,15 @@ fn what_nobody_fetches_is_bounded_and_counted() {
     assert!(transitions.lost > 0);
     assert_eq!(hub.transitions().lost, 0);
 }
+
+#[test]
+fn a_broadcast_to_more_than_are_sent_to_at_a_time_reaches_everyone_once() {
+    const CROWD: usize = 140_000;
+    let hub = Hub::new();
+    let crowd: Vec<_> = (0..CROWD).map(|number| Memory::new(&format!("user-{number}"))).collect();
+    for connection in &crowd {
+        bind(&hub, connection, 1).expect("binds");
+    }
+    assert_eq!(hub.broadcast(&Message::new(b"all")).written, CROWD);
+    assert!(crowd.iter().all(|connection| connection.got() == [b"all"]));
+}
