@@ -26,10 +26,20 @@ pub(crate) fn prefetch<T>(value: &T) {
 /// Asks for all cache lines of what is shared, and of the counts that lie before it.
 #[inline]
 pub(crate) fn prefetch_shared<T>(value: &Arc<T>) {
-    /// Where they lie is nobody's promise; where they do not, a line too many or too few is asked for.
-    const COUNTS: usize = 2 * size_of::<usize>();
-    let start = Arc::as_ptr(value).cast::<u8>().wrapping_sub(COUNTS);
-    prefetch_bytes(start, COUNTS + size_of::<T>());
+    prefetch_bytes(counts_of(value), COUNTS + size_of::<T>());
+}
+
+/// Asks for the counts of what is shared, which a clone changes.
+#[inline]
+pub(crate) fn prefetch_counts<T>(value: &Arc<T>) {
+    prefetch_bytes(counts_of(value), COUNTS);
+}
+
+/// How long the counts are and where they lie: nobody's promise. Where they do not, a line too many or too few is asked for.
+const COUNTS: usize = 2 * size_of::<usize>();
+
+fn counts_of<T>(value: &Arc<T>) -> *const u8 {
+    Arc::as_ptr(value).cast::<u8>().wrapping_sub(COUNTS)
 }
 
 #[inline]

@@ -128,7 +128,11 @@ impl<O: Outbox> Hub<O> {
                 continue;
             }
             users.sort_unstable_by_key(User::place);
-            for user in users.drain(..) {
+            let mut coming = users.drain(..);
+            while let Some(user) = coming.next() {
+                if let Some(next) = coming.as_slice().first() {
+                    next.prefetch();
+                }
                 delivered += user.deliver(message, &self.trail, 0);
                 courtesy.delivered();
             }

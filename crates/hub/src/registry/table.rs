@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::Outbox;
 use super::users::Users;
 use crate::mailbox::Mailbox;
+use crate::memory::prefetch_shared;
 use crate::presence::Noted;
 
 /// A power of two. Look-ups hold a lock for tens of nanoseconds: 64 keep any number of cores from meeting there.
@@ -85,6 +86,14 @@ impl<O: Outbox> User<O> {
     /// Where its first connection lies in memory.
     pub(super) fn place(&self) -> usize {
         self.connections().first().map_or(0, |connection| Arc::as_ptr(connection).addr())
+    }
+
+    /// Asks for the memory in which its first connection lies, where that can be told without reading any.
+    pub(super) fn prefetch(&self) {
+        match self {
+            Self::One(connection) => prefetch_shared(connection),
+            Self::Many(many) => prefetch_shared(many),
+        }
     }
 
     pub(super) fn uid(&self) -> &str {

@@ -14,7 +14,7 @@ use hashbrown::HashTable;
 
 use super::Outbox;
 use super::table::{Many, User};
-use crate::memory::{prefetch, prefetch_shared};
+use crate::memory::{prefetch, prefetch_counts, prefetch_shared};
 
 /// Places of a bucket: as many as fit beside their tags.
 const PLACES: usize = 7;
@@ -83,7 +83,11 @@ impl<O: Outbox> Users<O> {
 
     /// Everyone's.
     pub(super) fn share_all(&self) -> impl Iterator<Item = User<O>> {
-        let alone = self.buckets.iter().flat_map(|bucket| {
+        /// Buckets whose connections are asked for before they are counted up, which has to wait for each.
+        const AHEAD: usize = 4;
+        let alone = self.buckets.iter().enumerate().flat_map(|(index, bucket)| {
+            let ahead = self.buckets.get(index + AHEAD);
+            ahead.iter().flat_map(|bucket| bucket.places.iter().flatten()).for_each(prefetch_counts);
             let places = bucket.places.iter().zip(bucket.head).filter(|(_, tag)| tag & MANY == 0);
             places.filter_map(|(place, _)| place.clone().map(User::One))
         });

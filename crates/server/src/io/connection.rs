@@ -17,6 +17,7 @@ use doorbell_protocol::deflate::compress_always;
 use doorbell_protocol::envelope::{write_bye, write_event};
 use doorbell_protocol::frame::{Opcode, encode, encode_close};
 use parking_lot::Mutex;
+use rustix::net::SendFlags;
 
 use super::event_loop::LoopHandle;
 use super::poll::{Latest, Poll};
@@ -164,7 +165,8 @@ pub(crate) struct Socket<'a>(pub(crate) &'a TcpStream);
 
 impl Sink for Socket<'_> {
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        (&mut &*self.0).write(bytes)
+        // Not the standard library's: that is glibc's, which makes each call a point at which the thread could be cancelled.
+        Ok(rustix::net::send(self.0, bytes, SendFlags::NOSIGNAL)?)
     }
 
     fn write_vectored(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
