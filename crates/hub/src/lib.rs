@@ -12,7 +12,6 @@
 
 mod groups;
 mod mailbox;
-mod memory;
 mod message;
 mod outbound;
 mod presence;

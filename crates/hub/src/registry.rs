@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use doorbell_protocol::Uid;
+use doorbell_system::memory::HugePages;
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 
@@ -26,7 +27,6 @@ use self::table::{SHARDS, Shard, User, shard_of};
 use self::users::{Removed, Users};
 use crate::groups::Groups;
 use crate::mailbox::Kept;
-use crate::memory::HugePages;
 use crate::presence::{Noted, Transitions};
 use crate::{GroupError, Message, Now, Retention, Sent, Trail};
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorbell_protocol::Uid;
+use doorbell_system::memory::prefetch_shared;
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 
 use super::Outbox;
 use super::users::Users;
 use crate::mailbox::Mailbox;
-use crate::memory::prefetch_shared;
 use crate::presence::Noted;
 
 /// A power of two. Look-ups hold a lock for tens of nanoseconds: 64 keep any number of cores from meeting there.

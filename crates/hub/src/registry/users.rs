@@ -10,11 +10,11 @@
 use std::sync::Arc;
 
 use doorbell_protocol::Uid;
+use doorbell_system::memory::{prefetch, prefetch_counts, prefetch_shared};
 use hashbrown::HashTable;
 
 use super::Outbox;
 use super::table::{Many, User};
-use crate::memory::{prefetch, prefetch_counts, prefetch_shared};
 
 /// Places of a bucket: as many as fit beside their tags.
 const PLACES: usize = 7;

@@ -1,5 +1,4 @@
-//! What the processor and the kernel are asked for so that memory is there sooner. The only unsafe code of the workspace: two
-//! hints, after which every byte is what it was.
+//! Memory that is there sooner: two hints, one to the processor and one to the kernel, after which every byte is what it was.
 //!
 //! **Prefetches.** A read that misses the caches holds up everything after it as soon as the processor's window is full,
 //! after some 200 instructions; a prefetch holds up nothing, so as many as the processor can have under way are. On
@@ -10,7 +9,6 @@
 //! pages are not in the processor's TLB. A huge page stands for 512 others.
 //!
 //! `docs/decisions/0004-look-ahead.md` has the numbers of both.
-#![allow(unsafe_code)]
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,19 +17,19 @@ use std::{fs, io, thread};
 
 /// Asks for all cache lines of `value`.
 #[inline]
-pub(crate) fn prefetch<T>(value: &T) {
+pub fn prefetch<T>(value: &T) {
     prefetch_bytes(std::ptr::from_ref(value).cast(), size_of::<T>());
 }
 
 /// Asks for all cache lines of what is shared, and of the counts that lie before it.
 #[inline]
-pub(crate) fn prefetch_shared<T>(value: &Arc<T>) {
+pub fn prefetch_shared<T>(value: &Arc<T>) {
     prefetch_bytes(counts_of(value), COUNTS + size_of::<T>());
 }
 
 /// Asks for the counts of what is shared, which a clone changes.
 #[inline]
-pub(crate) fn prefetch_counts<T>(value: &Arc<T>) {
+pub fn prefetch_counts<T>(value: &Arc<T>) {
     prefetch_bytes(counts_of(value), COUNTS);
 }
 
@@ -63,7 +61,7 @@ fn prefetch_bytes(start: *const u8, size: usize) {
 
 /// Asks for huge pages as a crowd grows; never for a small one, whose pages are all in the TLB.
 #[derive(Debug, Default)]
-pub(crate) struct HugePages {
+pub struct HugePages {
     /// The size of the crowd when it last asked.
     asked_at: AtomicUsize,
 }
@@ -74,7 +72,7 @@ impl HugePages {
 
     /// Tells of a crowd's size. Every now and then, and not again for a size there has been, it asks: in a thread of its own,
     /// because the kernel copies what it gathers, half a millisecond for each two megabytes.
-    pub(crate) fn grown_to(&self, connections: usize) {
+    pub fn grown_to(&self, connections: usize) {
         let asked_at = self.asked_at.load(Ordering::Relaxed);
         if connections < asked_at + Self::EVERY {
             return;
