@@ -279,7 +279,7 @@ fn circumstances(o: &StandardOptions) -> Vec<String> {
             o.modest_pushes,
             o.modest_rate
         ),
-        "Value: the server process's CPU time (/proc/PID/stat) or PSS growth. Floor: a bare loop that writes a \
+        "Value: the server process's CPU time (/proc/PID/stat, its threads' schedstat) or PSS growth. Floor: a bare loop that writes a \
          ready frame to the same number of sockets, in turn with the server; of event streams and long-polls: a WebSocket \
          that speaks doorbell.v1. The budget is for the ratio where there is one."
             .to_owned(),

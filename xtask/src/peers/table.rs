@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::peer::Peer;
 
-/// The columns, and how many decimals their figures have: what a tick of the CPU clock (10 ms) can tell apart.
+/// The columns, and how many decimals their figures have: rounds differ by more than the next.
 const COLUMNS: [(&str, usize); 4] = [
     ("bytes a connection", 0),
     ("push, CPU-s a million", 1),
