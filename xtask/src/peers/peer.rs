@@ -1,6 +1,7 @@
-//! The servers: what each needs, how it is started, and how `doorbell bench` speaks to it.
+//! The servers: what each needs, how it is started, and how it is spoken to.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,6 +9,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use serde_json::Value;
 
+use super::spoken::{PublishTo, SpokenTo, Talk};
 use super::stage::{Stage, bound, free_ports};
 use crate::install::{self, SOCKETIFY};
 use crate::step::{cargo, must, program, repository};
@@ -38,31 +40,27 @@ const SOCKUDO: &str = "5.2.0";
 /// Application, key and secret, as sockudo and the adapter are told.
 const APP: [&str; 3] = ["bench", "benchkey", "benchsecret"];
 
-// What a page says and hears, as `doorbell bench` takes it.
+const UID_IN_URL: Talk = Talk { hello: &[], subscribed: None, reply: None };
 
-const UID_FIRST: &[&str] = &["--hello", "{uid}"];
+const UID_FIRST: Talk = Talk { hello: &["{uid}"], subscribed: None, reply: None };
 
-const SOCKET_IO_TALK: &[&str] = &["--hello", r#"40{"uid":"{uid}"}"#, "--subscribed", "40{", "--reply", "2=3"];
+const SOCKET_IO: Talk =
+    Talk { hello: &[r#"40{"uid":"{uid}"}"#], subscribed: Some("40{"), reply: Some(("2", "3")) };
 
-const NATS_TALK: &[&str] = &[
-    "--hello",
-    r#"CONNECT {"verbose":false}\x0d\x0aSUB {uid} 1\x0d\x0aSUB everyone 2\x0d\x0aPING\x0d\x0a"#,
-    "--subscribed",
-    "PONG",
-    "--reply",
-    r"PING\x0d\x0a=PONG\x0d\x0a",
-];
+const NATS: Talk = Talk {
+    hello: &[r#"CONNECT {"verbose":false}\x0d\x0aSUB {uid} 1\x0d\x0aSUB everyone 2\x0d\x0aPING\x0d\x0a"#],
+    subscribed: Some("PONG"),
+    reply: Some((r"PING\x0d\x0a", r"PONG\x0d\x0a")),
+};
 
-const PUSHER_TALK: &[&str] = &[
-    "--hello",
-    r#"{"event":"pusher:subscribe","data":{"channel":"{uid}"}}"#,
-    "--hello",
-    r#"{"event":"pusher:subscribe","data":{"channel":"everyone"}}"#,
-    "--subscribed",
-    r#""channel":"everyone""#,
-    "--reply",
-    r#"{"event":"pusher:ping","data":{}}={"event":"pusher:pong","data":{}}"#,
-];
+const PUSHER: Talk = Talk {
+    hello: &[
+        r#"{"event":"pusher:subscribe","data":{"channel":"{uid}"}}"#,
+        r#"{"event":"pusher:subscribe","data":{"channel":"everyone"}}"#,
+    ],
+    subscribed: Some(r#""channel":"everyone""#),
+    reply: Some((r#"{"event":"pusher:ping","data":{}}"#, r#"{"event":"pusher:pong","data":{}}"#)),
+};
 
 impl Peer {
     /// As `--only` has it.
@@ -128,8 +126,8 @@ impl Peer {
         }
     }
 
-    /// Starts it, and the adapter that pushes to it where it takes no lines; answers what tells `doorbell bench` how it is
-    /// spoken to. Its settings are its defaults but for what its file or its line here says.
+    /// Starts it, and the adapter that pushes to it where it takes no lines; answers how it is spoken to. Its
+    /// settings are its defaults but for what its file or its line here says.
     ///
     /// # Errors
     /// When it does not start.
@@ -138,41 +136,39 @@ impl Peer {
         stage: &mut Stage,
         doorbell: &Path,
         connections: u64,
-    ) -> anyhow::Result<Vec<String>> {
+    ) -> anyhow::Result<SpokenTo> {
         // `own` is where an adapter speaks to its server.
         let [public, text, api, own] = free_ports()?;
-        let at = |port: u16| format!("127.0.0.1:{port}");
+        let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let node = |file: &str, ports: &[u16]| {
             let mut command = bound("node");
             command.arg(source(file)).args(ports.iter().map(u16::to_string));
             command
         };
-        let (path, talk): (&str, &[&str]) = match self {
+        let (path, talk): (&str, &'static Talk) = match self {
             Self::Doorbell => {
-                let listeners = ["--public", &at(public), "--text", &at(text), "--api", &at(api)];
                 let mut serve = bound(doorbell);
-                serve
-                    .args(["serve", "--identity", "open"])
-                    .args(listeners)
-                    .arg("--data-dir")
-                    .arg(stage.path("data"));
+                serve.args(["serve", "--identity", "open"]).arg("--data-dir").arg(stage.path("data"));
+                for (flag, port) in [("--public", public), ("--text", text), ("--api", api)] {
+                    serve.arg(flag).arg(at(port).to_string());
+                }
                 stage.start(&mut serve, api)?;
-                let key = stage.path("data/api.key").display().to_string();
-                return Ok(listeners.into_iter().chain(["--key-file", &key]).map(str::to_owned).collect());
+                let key_file = stage.path("data/api.key");
+                return Ok(SpokenTo::Doorbell { public: at(public), text: at(text), api: at(api), key_file });
             }
             Self::Uws => {
                 let mut uws = bound(stage.built("uws"));
                 uws.args([public, text, api].map(|port| port.to_string())).arg(connections.to_string());
                 stage.start(&mut uws, text)?;
-                ("/", UID_FIRST)
+                ("/", &UID_FIRST)
             }
             Self::Ws => {
                 stage.start(&mut node("ws.js", &[public, text, api]), api)?;
-                ("/", UID_FIRST)
+                ("/", &UID_FIRST)
             }
             Self::SocketIo => {
                 stage.start(&mut node("socketio.js", &[public, text, api]), api)?;
-                ("/socket.io/?EIO=4&transport=websocket", SOCKET_IO_TALK)
+                ("/socket.io/?EIO=4&transport=websocket", &SOCKET_IO)
             }
             Self::Nchan => {
                 let folder = stage.path("").display().to_string();
@@ -180,7 +176,7 @@ impl Peer {
                 let config = stage.config(include_str!("../../peers/nchan.conf"), &places)?;
                 stage.start(bound("nginx").arg("-c").arg(config), public)?;
                 stage.has_worker()?;
-                ("/sub/{uid}", &[])
+                ("/sub/{uid}", &UID_IN_URL)
             }
             Self::Nats => {
                 let places = [("PUBLIC", public.to_string()), ("OWN", own.to_string())];
@@ -188,7 +184,7 @@ impl Peer {
                 // It listens for its own protocol last.
                 stage.start(bound("nats-server").arg("-c").arg(config), own)?;
                 stage.start(&mut node("nats.js", &[text, api, own]), api)?;
-                ("/", NATS_TALK)
+                ("/", &NATS)
             }
             Self::Sockudo => {
                 let [app, key, secret] = APP;
@@ -208,18 +204,17 @@ impl Peer {
                 ]);
                 stage.start(&mut sockudo, public)?;
                 stage.start(node("pusher.js", &[text, api, public]).args(APP), api)?;
-                ("/app/benchkey?protocol=7", PUSHER_TALK)
+                ("/app/benchkey?protocol=7", &PUSHER)
             }
         };
-        let publish = if self == Self::Nchan {
+        let (publish, publish_to_all) = if self == Self::Nchan {
             let to = |channel: &str| format!("http://{}/pub/{channel}", at(public));
-            ["--publish".to_owned(), to("{uid}"), "--publish-to-all".to_owned(), to("everyone")]
+            (PublishTo::Url(to("{uid}")), to("everyone"))
         } else {
-            let to_all = format!("http://{}/", at(api));
-            ["--text".to_owned(), at(text), "--publish-to-all".to_owned(), to_all]
+            (PublishTo::Text(at(text)), format!("http://{}/", at(api)))
         };
-        let subscribe = ["--subscribe".to_owned(), format!("ws://{}{path}", at(public))];
-        Ok(subscribe.into_iter().chain(talk.iter().map(|&word| word.to_owned())).chain(publish).collect())
+        let subscribe = format!("ws://{}{path}", at(public));
+        Ok(SpokenTo::Other { subscribe, talk, publish, publish_to_all })
     }
 }
 

@@ -82,14 +82,13 @@ impl Stage {
         bail!("{}: {status}; {}", shown(command), last_line(&said))
     }
 
-    /// The process ids of the server and of its children, as `doorbell bench --pid` takes them.
-    pub(crate) fn server_pids(&self) -> anyhow::Result<String> {
+    /// The process ids of the server and of its children.
+    pub(crate) fn server_pids(&self) -> anyhow::Result<Vec<u32>> {
         let pid = self.processes.first().context("no server")?.id();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
             .context("failed to read which processes the server has")?;
-        let pids: Vec<_> =
-            std::iter::once(pid.to_string()).chain(children.split_whitespace().map(str::to_owned)).collect();
-        Ok(pids.join(","))
+        let children = children.split_whitespace().map(str::parse).collect::<Result<Vec<_>, _>>()?;
+        Ok([vec![pid], children].concat())
     }
 
     /// Waits until the server has a process of its own.
@@ -97,7 +96,7 @@ impl Stage {
     /// # Errors
     /// When it has none in time.
     pub(crate) fn has_worker(&self) -> anyhow::Result<()> {
-        let has_one = || self.server_pids().is_ok_and(|pids| pids.contains(','));
+        let has_one = || self.server_pids().is_ok_and(|pids| pids.len() > 1);
         ensure!(until(START_DEADLINE, has_one), "the server has no worker");
         Ok(())
     }

@@ -118,7 +118,7 @@ fn median(figures: &[f64]) -> Option<f64> {
 }
 
 /// Thousands apart by commas; from a hundred on without decimals.
-fn number(figure: f64, decimals: usize) -> String {
+pub(super) fn number(figure: f64, decimals: usize) -> String {
     let decimals = if figure >= 100.0 { 0 } else { decimals };
     let plain = format!("{figure:.decimals$}");
     let whole = plain.find('.').unwrap_or(plain.len());
