@@ -4,4 +4,5 @@
 //! What it exports is safe for any caller, whatever the caller does. It knows nothing of Doorbell.
 #![expect(unsafe_code, reason = "it is what this crate is for; the workspace denies it everywhere else")]
 
+pub mod batch;
 pub mod memory;
