@@ -6,7 +6,7 @@
 //! if it does not.
 //!
 //! **What it holds**: one descriptor; 16 KiB of frames, 8 KiB of entries and a page of answers that the kernel shares, 3 KiB
-//! beside them. Nothing is allocated after [`Batch::new`].
+//! beside them. Nothing is allocated after [`Batch::new`]. The kernel keeps its side of 128 requests, some 40 KiB.
 //!
 //! **Threads and processes**: a batch belongs to the thread that made it; the kernel refuses any other
 //! (`IORING_SETUP_SINGLE_ISSUER`). After a fork two processes see one ring: the child's copy breaks and leaves it alone.
