@@ -102,7 +102,7 @@ impl Batch {
             return;
         }
         // Dropped, and so closed, on any other way out than the last.
-        let Some(mut ring) = self.ring.take_if(|_| self.process == process::id()) else { return };
+        let Some(mut ring) = self.ring.take().filter(|_| self.process == process::id()) else { return };
         let mut queue = ring.submission();
         for (number, entry) in (0..).zip(&self.entries) {
             let start = self.bytes.as_ptr().wrapping_add(entry.start);
