@@ -4,6 +4,10 @@
 //! is woken. When the socket refuses, the rest waits here until the connection's event loop sees it writable and
 //! calls [`Outbound::flush`]. An idle connection holds 16 bytes of this and no heap.
 //!
+//! Whoever hands frames of many connections to the kernel together does so without a lock: [`Outbound::lend`] lets it
+//! write a frame, [`Outbound::settle`] says how that went. What comes in between waits here, as it would behind a frame that
+//! the socket has refused.
+//!
 //! Invariants: bytes reach the socket in the order of the calls and never interleave inside a frame; after
 //! [`Outbound::finish`] nothing is accepted any more; what was promised (answered [`Sent::Written`]) and then given up
 //! is returned as [`Promised`], so that it can be counted.
@@ -58,7 +62,7 @@ pub enum Sent {
 pub enum Flushed {
     /// Nothing waits.
     Drained,
-    /// The socket refused; call again when it is writable.
+    /// The socket refused: call again when it is writable. Or a frame is lent: whoever settles it calls again.
     Blocked,
     /// The socket failed; nothing will be taken any more.
     Failed(Promised),
@@ -73,12 +77,33 @@ pub struct Promised {
     pub marks: Vec<Mark>,
 }
 
+/// What became of a message that is to go out with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lent {
+    /// Whoever asked writes the whole frame, or as much as the socket takes, and then calls [`Outbound::settle`].
+    Yours,
+    /// As [`Outbound::send`] would have said; nothing is to be written.
+    Settled(Sent),
+}
+
 /// The outgoing side of one connection. See the module's header.
 #[derive(Debug, Default)]
 pub struct Outbound {
     /// Present while something waits.
     queue: Option<Box<Queue>>,
-    finished: bool,
+    /// Bytes of the frame that is lent; 0 for none.
+    lent: u32,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// Nothing is accepted any more; what waits is still sent.
+    Finished,
+    /// The socket takes nothing any more.
+    Gone,
 }
 
 #[derive(Debug, Default)]
@@ -110,19 +135,19 @@ impl Outbound {
     /// An outgoing side on which nothing waits.
     #[must_use]
     pub const fn new() -> Self {
-        Self { queue: None, finished: false }
+        Self { queue: None, lent: 0, stage: Stage::Open }
     }
 
-    /// Whether nothing waits for the socket.
+    /// Whether nothing waits for the socket, and nothing is lent.
     #[must_use]
     pub const fn is_drained(&self) -> bool {
-        self.queue.is_none()
+        self.queue.is_none() && self.lent == 0
     }
 
     /// Whether [`Outbound::finish`] was called or the socket failed.
     #[must_use]
     pub const fn is_finished(&self) -> bool {
-        self.finished
+        !matches!(self.stage, Stage::Open)
     }
 
     /// Sends a message: to the socket if nothing waits, else to the queue.
@@ -133,30 +158,69 @@ impl Outbound {
         encoding: Encoding,
         bound: Bound,
     ) -> Sent {
-        if self.finished {
-            return Sent::Closed;
+        if let Some(sent) = self.queue_behind(message, encoding, bound) {
+            return sent;
         }
-        if let Some(queue) = &mut self.queue {
-            let size = message.frame(encoding).len();
-            if queue.frames.len() >= bound.messages || queue.bytes.saturating_add(size) > bound.bytes {
-                return Sent::Full;
+        self.note_taken(write_some(sink, message.frame(encoding)), message, encoding)
+    }
+
+    /// Lets the caller write a message's frame, unless something waits that it has to wait behind, or nothing is taken any more. A frame of
+    /// more than 4 GiB cannot be lent and is too much for any bound.
+    pub fn lend(&mut self, message: &Message<'_>, encoding: Encoding, bound: Bound) -> Lent {
+        if let Some(sent) = self.queue_behind(message, encoding, bound) {
+            return Lent::Settled(sent);
+        }
+        match u32::try_from(message.frame(encoding).len()) {
+            Ok(length) => {
+                self.lent = length;
+                Lent::Yours
             }
-            queue.bytes += size;
-            queue.frames.push_back(Waiting { frame: message.share(encoding), mark: message.mark() });
-            return Sent::Written;
+            Err(_) => Lent::Settled(Sent::Full),
         }
-        let frame = message.frame(encoding);
-        match write_some(sink, frame) {
-            Ok(sent) if sent == frame.len() => Sent::Written,
+    }
+
+    /// Takes note of how much of a lent frame the socket took, as [`Sink::write`] says it. The rest waits, before everything
+    /// that has come since; call [`Outbound::flush`] next if anything does ([`Outbound::is_drained`]).
+    pub fn settle(&mut self, taken: io::Result<usize>, message: &Message<'_>, encoding: Encoding) -> Sent {
+        self.lent = 0;
+        self.note_taken(refused_as_nothing(taken), message, encoding)
+    }
+
+    /// What becomes of a message that may not be written now; `None` for one that may.
+    fn queue_behind(&mut self, message: &Message<'_>, encoding: Encoding, bound: Bound) -> Option<Sent> {
+        if self.is_finished() {
+            return Some(Sent::Closed);
+        }
+        if self.is_drained() {
+            return None;
+        }
+        let size = message.frame(encoding).len();
+        let (messages, bytes) = self.queue.as_ref().map_or((0, 0), |queue| (queue.frames.len(), queue.bytes));
+        let (messages, bytes) = (messages + usize::from(self.lent > 0), bytes + self.lent as usize);
+        if messages >= bound.messages || bytes.saturating_add(size) > bound.bytes {
+            return Some(Sent::Full);
+        }
+        let queue = self.queue.get_or_insert_default();
+        queue.bytes += size;
+        queue.frames.push_back(Waiting { frame: message.share(encoding), mark: message.mark() });
+        Some(Sent::Written)
+    }
+
+    /// What becomes of a message of which the socket took so much.
+    fn note_taken(&mut self, taken: io::Result<usize>, message: &Message<'_>, encoding: Encoding) -> Sent {
+        match taken {
+            Ok(sent) if sent == message.frame(encoding).len() => Sent::Written,
+            Ok(_) if self.stage == Stage::Gone => Sent::Closed,
             Ok(sent) => {
                 let frame = message.share(encoding);
-                let bytes = frame.len() - sent;
-                let frames = VecDeque::from([Waiting { frame, mark: message.mark() }]);
-                self.queue = Some(Box::new(Queue { frames, sent, bytes, farewell: false }));
+                let queue = self.queue.get_or_insert_default();
+                queue.bytes += frame.len() - sent;
+                queue.sent = sent;
+                queue.frames.push_front(Waiting { frame, mark: message.mark() });
                 Sent::Written
             }
             Err(_) => {
-                self.finished = true;
+                self.stage = Stage::Gone;
                 Sent::Closed
             }
         }
@@ -164,7 +228,7 @@ impl Outbound {
 
     /// Queues bytes without trying the socket, so that nothing leaves before [`Outbound::flush`] is called.
     pub fn enqueue(&mut self, bytes: &[u8]) {
-        if !self.finished && !bytes.is_empty() {
+        if !self.is_finished() && !bytes.is_empty() {
             let queue = self.queue.get_or_insert_default();
             queue.bytes += bytes.len();
             queue.frames.push_back(Waiting::unmarked(bytes));
@@ -175,6 +239,9 @@ impl Outbound {
     pub fn flush(&mut self, sink: &impl Sink) -> Flushed {
         /// Frames handed to one gathering write; the kernel's own limit is 1,024 (`IOV_MAX`).
         const GATHER: usize = 64;
+        if self.lent > 0 {
+            return Flushed::Blocked;
+        }
         while let Some(queue) = &mut self.queue {
             let mut parts = [io::IoSlice::new(&[]); GATHER];
             let mut used = 0;
@@ -202,50 +269,43 @@ impl Outbound {
     /// Ends the outgoing side: gives up every message of which no byte was sent, and lets `farewell` follow the one
     /// under way. Nothing is accepted afterwards; keep flushing until [`Flushed::Drained`].
     pub fn finish(&mut self, sink: &impl Sink, farewell: &[u8]) -> Promised {
-        if self.finished {
+        if self.is_finished() {
             return Promised::default();
         }
-        self.finished = true;
-        match &mut self.queue {
-            Some(queue) => {
-                let keep = usize::from(queue.sent > 0);
-                let promised = Promised::of(queue.frames.drain(keep..));
-                queue.bytes = queue.frames.front().map_or(0, |waiting| waiting.frame.len() - queue.sent);
-                queue.append_farewell(farewell);
-                promised
-            }
-            None => {
-                self.write_farewell(sink, farewell);
-                Promised::default()
-            }
-        }
+        self.stage = Stage::Finished;
+        let promised = self.queue.as_mut().map_or_else(Promised::default, |queue| {
+            let keep = usize::from(queue.sent > 0);
+            let promised = Promised::of(queue.frames.drain(keep..));
+            queue.bytes = queue.frames.front().map_or(0, |waiting| waiting.frame.len() - queue.sent);
+            promised
+        });
+        self.append_farewell(sink, farewell);
+        promised
     }
 
     /// Ends the outgoing side politely: everything promised is still sent, then `farewell`.
     pub fn finish_after_queue(&mut self, sink: &impl Sink, farewell: &[u8]) {
-        if self.finished {
-            return;
-        }
-        self.finished = true;
-        match &mut self.queue {
-            Some(queue) => queue.append_farewell(farewell),
-            None => self.write_farewell(sink, farewell),
+        if !self.is_finished() {
+            self.stage = Stage::Finished;
+            self.append_farewell(sink, farewell);
         }
     }
 
     /// Gives everything up at once, as when the socket is gone.
     pub fn abandon(&mut self) -> Promised {
-        self.finished = true;
+        self.stage = Stage::Gone;
         self.queue.take().map_or_else(Promised::default, |queue| queue.promised())
     }
 
-    fn write_farewell(&mut self, sink: &impl Sink, farewell: &[u8]) {
+    /// Lets a farewell follow what waits or is lent; where nothing is, it goes to the socket.
+    fn append_farewell(&mut self, sink: &impl Sink, farewell: &[u8]) {
         // A failure needs no answer: the socket is as gone as it was going to be.
-        let sent = write_some(sink, farewell).unwrap_or(farewell.len());
+        let sent = match self.is_drained() {
+            true => write_some(sink, farewell).unwrap_or(farewell.len()),
+            false => 0,
+        };
         if sent < farewell.len() {
-            let mut queue = Queue::default();
-            queue.append_farewell(&farewell[sent..]);
-            self.queue = Some(Box::new(queue));
+            self.queue.get_or_insert_default().append_farewell(&farewell[sent..]);
         }
     }
 
@@ -270,11 +330,9 @@ impl Queue {
     }
 
     fn append_farewell(&mut self, farewell: &[u8]) {
-        if !farewell.is_empty() {
-            self.bytes += farewell.len();
-            self.farewell = true;
-            self.frames.push_back(Waiting::unmarked(farewell));
-        }
+        self.bytes += farewell.len();
+        self.farewell = true;
+        self.frames.push_back(Waiting::unmarked(farewell));
     }
 
     fn promised(mut self) -> Promised {
@@ -298,10 +356,16 @@ fn write_some(sink: &impl Sink, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match sink.write(bytes) {
             Ok(0) if !bytes.is_empty() => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(sent) => return Ok(sent),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            taken => return refused_as_nothing(taken),
         }
+    }
+}
+
+/// A refusal is nothing taken.
+fn refused_as_nothing(taken: io::Result<usize>) -> io::Result<usize> {
+    match taken {
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+        taken => taken,
     }
 }

@@ -22,7 +22,7 @@ use doorbell_system::memory::HugePages;
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 
-pub use self::fan_out::{AHEAD, Delivered, Post};
+pub use self::fan_out::{AHEAD, Delivered, Post, TOGETHER};
 use self::table::{SHARDS, Shard, User, shard_of};
 use self::users::{Removed, Users};
 use crate::groups::Groups;
@@ -37,6 +37,17 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Takes a message: writes or queues it within the connection's bound, or refuses. Never blocks.
     fn deliver(&self, message: &Message<'_>) -> Sent;
+
+    /// Delivers each message to its connection, as [`Outbox::deliver`] would one after the other, and says in it what became
+    /// of it. What goes to one connection keeps its order; between connections there is none.
+    fn deliver_each(deliveries: &mut [Delivery<'_, Self>])
+    where
+        Self: Sized,
+    {
+        for delivery in deliveries {
+            delivery.sent = delivery.connection.deliver(delivery.message);
+        }
+    }
 
     /// For a connection that can resume: the number up to which it was sent everything, as its greeting said and each
     /// delivery since, or [`Outbox::settle`]. `None` for one that cannot.
@@ -58,6 +69,17 @@ pub trait Outbox: Send + Sync + 'static {
     fn number(&self) -> u64 {
         0
     }
+}
+
+/// One of several deliveries that go together ([`Outbox::deliver_each`]).
+#[derive(Debug)]
+pub struct Delivery<'a, O> {
+    /// Who is to get it.
+    pub connection: &'a Arc<O>,
+    /// What it gets.
+    pub message: &'a Message<'a>,
+    /// What became of it.
+    pub sent: Sent,
 }
 
 /// What a connection that binds is to be caught up with.

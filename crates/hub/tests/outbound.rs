@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 
-use doorbell_hub::{Bound, Encoding, Flushed, Message, Outbound, Sent, Sink};
+use doorbell_hub::{Bound, Encoding, Flushed, Lent, Message, Outbound, Sent, Sink};
 use proptest::prelude::*;
 
 const ROOMY: Bound = Bound { bytes: 1 << 20, messages: 1_000 };
@@ -41,6 +41,8 @@ enum Step {
     Send(Vec<u8>),
     Room(usize),
     Flush,
+    /// Has a frame lent, or settles the one that is.
+    Lend(Vec<u8>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -48,7 +50,17 @@ fn step() -> impl Strategy<Value = Step> {
         prop::collection::vec(any::<u8>(), 1..40).prop_map(Step::Send),
         (0..60usize).prop_map(Step::Room),
         Just(Step::Flush),
+        prop::collection::vec(any::<u8>(), 1..40).prop_map(Step::Lend),
     ]
+}
+
+/// Writes a lent frame and says how that went, as whoever sends many together does.
+fn settle(outbound: &mut Outbound, pipe: &Pipe, frame: &[u8]) -> Sent {
+    let sent = outbound.settle(pipe.write(frame), &Message::new(frame), Encoding::Plain);
+    if !outbound.is_drained() {
+        outbound.flush(pipe);
+    }
+    sent
 }
 
 proptest! {
@@ -61,14 +73,11 @@ proptest! {
         let bound = Bound { bytes, messages };
         let (pipe, mut outbound) = (Pipe::default(), Outbound::new());
         let mut promised = Vec::new();
-        let mut unsent = Vec::new();
+        let mut lent: Option<Vec<u8>> = None;
         for step in steps {
             match step {
                 Step::Send(frame) => match outbound.send(&pipe, &Message::new(&frame), Encoding::Plain, bound) {
-                    Sent::Written => {
-                        promised.extend_from_slice(&frame);
-                        unsent.push(frame.len());
-                    }
+                    Sent::Written => promised.extend_from_slice(&frame),
                     Sent::Full => prop_assert!(!outbound.is_drained(), "an empty queue takes anything"),
                     Sent::Closed => prop_assert!(false, "nothing closed it"),
                 },
@@ -77,10 +86,27 @@ proptest! {
                     let flushed = outbound.flush(&pipe);
                     prop_assert_eq!(flushed == Flushed::Drained, outbound.is_drained());
                 }
+                Step::Lend(frame) => match lent.take() {
+                    Some(frame) => prop_assert_eq!(settle(&mut outbound, &pipe, &frame), Sent::Written),
+                    None => match outbound.lend(&Message::new(&frame), Encoding::Plain, bound) {
+                        Lent::Yours => {
+                            promised.extend_from_slice(&frame);
+                            prop_assert!(!outbound.is_drained(), "it is under way");
+                            lent = Some(frame);
+                        }
+                        Lent::Settled(Sent::Written) => promised.extend_from_slice(&frame),
+                        Lent::Settled(Sent::Full) => prop_assert!(!outbound.is_drained()),
+                        Lent::Settled(Sent::Closed) => prop_assert!(false, "nothing closed it"),
+                    },
+                },
             }
             prop_assert!(promised.starts_with(&pipe.taken.borrow()), "a prefix of what was promised");
         }
         *pipe.room.borrow_mut() = usize::MAX;
+        if let Some(frame) = lent {
+            prop_assert_eq!(outbound.flush(&pipe), Flushed::Blocked, "nothing goes before the lent frame");
+            prop_assert_eq!(settle(&mut outbound, &pipe, &frame), Sent::Written);
+        }
         prop_assert_eq!(outbound.flush(&pipe), Flushed::Drained);
         prop_assert_eq!(&*pipe.taken.borrow(), &promised);
     }
@@ -135,18 +161,115 @@ fn a_broken_socket_takes_nothing_and_what_waited_is_counted() {
     assert_eq!(outbound.send(&pipe, &Message::new(b"late"), Encoding::Plain, ROOMY), Sent::Closed);
 }
 
+/// An outgoing side of which a frame is lent.
+fn with_lent(frame: &[u8], bound: Bound) -> Outbound {
+    let mut outbound = Outbound::new();
+    assert_eq!(outbound.lend(&Message::new(frame), Encoding::Plain, bound), Lent::Yours);
+    outbound
+}
+
+#[test]
+fn a_lent_frame_counts_towards_the_bound() {
+    let bound = Bound { bytes: 10, messages: 2 };
+    let pipe = Pipe::default();
+    let mut outbound = with_lent(&[0; 8], bound);
+    assert_eq!(outbound.send(&pipe, &Message::new(&[0; 3]), Encoding::Plain, bound), Sent::Full, "bytes");
+    assert_eq!(outbound.send(&pipe, &Message::new(&[0; 1]), Encoding::Plain, bound), Sent::Written);
+    let sent = outbound.lend(&Message::new(&[0; 1]), Encoding::Plain, bound);
+    assert_eq!(sent, Lent::Settled(Sent::Full), "messages");
+}
+
+#[test]
+fn a_farewell_follows_the_lent_frame() {
+    for polite in [false, true] {
+        let pipe = Pipe::default();
+        *pipe.room.borrow_mut() = usize::MAX;
+        let mut outbound = with_lent(b"one", ROOMY);
+        assert_eq!(outbound.send(&pipe, &Message::new(b"two"), Encoding::Plain, ROOMY), Sent::Written);
+        if polite {
+            outbound.finish_after_queue(&pipe, b"bye");
+        } else {
+            assert_eq!(
+                outbound.finish(&pipe, b"bye").messages,
+                1,
+                "it gives up what waits, not what is lent"
+            );
+        }
+        assert_eq!(*pipe.taken.borrow(), b"", "the frame is still to come");
+        assert_eq!(settle(&mut outbound, &pipe, b"one"), Sent::Written);
+        let told: &[u8] = if polite { b"onetwobye" } else { b"onebye" };
+        assert_eq!(*pipe.taken.borrow(), told);
+        assert!(outbound.is_drained());
+    }
+}
+
+#[test]
+fn a_farewell_follows_the_lent_frame_where_nothing_else_waits() {
+    let pipe = Pipe::default();
+    *pipe.room.borrow_mut() = usize::MAX;
+    let mut outbound = with_lent(b"one", ROOMY);
+    outbound.finish_after_queue(&pipe, b"bye");
+    assert_eq!(settle(&mut outbound, &pipe, b"one"), Sent::Written);
+    assert_eq!(*pipe.taken.borrow(), b"onebye");
+}
+
+#[test]
+fn what_the_socket_left_of_a_lent_frame_goes_first() {
+    let pipe = Pipe::default();
+    *pipe.room.borrow_mut() = 1;
+    let mut outbound = with_lent(b"one", ROOMY);
+    assert_eq!(outbound.send(&pipe, &Message::new(b"two"), Encoding::Plain, ROOMY), Sent::Written);
+    assert_eq!(settle(&mut outbound, &pipe, b"one"), Sent::Written);
+    *pipe.room.borrow_mut() = usize::MAX;
+    assert_eq!(outbound.flush(&pipe), Flushed::Drained);
+    assert_eq!(*pipe.taken.borrow(), b"onetwo");
+}
+
+#[test]
+fn a_lent_frame_that_fails_is_not_written_and_what_came_behind_it_is_counted() {
+    let pipe = Pipe::default();
+    let mut outbound = with_lent(b"one", ROOMY);
+    assert_eq!(outbound.send(&pipe, &Message::new(b"two"), Encoding::Plain, ROOMY), Sent::Written);
+    let failed =
+        outbound.settle(Err(io::ErrorKind::BrokenPipe.into()), &Message::new(b"one"), Encoding::Plain);
+    assert_eq!(failed, Sent::Closed);
+    *pipe.broken.borrow_mut() = true;
+    let Flushed::Failed(promised) = outbound.flush(&pipe) else { panic!("the socket is broken") };
+    assert_eq!(promised.messages, 1);
+    assert_eq!(outbound.send(&pipe, &Message::new(b"late"), Encoding::Plain, ROOMY), Sent::Closed);
+}
+
+#[test]
+fn a_lent_frame_of_a_connection_that_went_counts_as_written_only_when_it_left_whole() {
+    let cases: [(io::Result<usize>, Sent); 4] = [
+        (Ok(3), Sent::Written),
+        (Ok(2), Sent::Closed),
+        (Err(io::ErrorKind::WouldBlock.into()), Sent::Closed),
+        (Err(io::ErrorKind::ConnectionReset.into()), Sent::Closed),
+    ];
+    for (taken, sent) in cases {
+        let mut outbound = with_lent(b"one", ROOMY);
+        assert_eq!(outbound.abandon().messages, 0, "whoever settles it says what became of it");
+        assert_eq!(outbound.settle(taken, &Message::new(b"one"), Encoding::Plain), sent);
+        assert!(outbound.is_drained(), "nothing is kept for nobody");
+    }
+}
+
 mod interleavings {
-    //! Two pushers, a reader that makes room, and the event loop that flushes on each writable edge, in every order
-    //! that 2,000 random schedules find.
+    //! Two pushers that write under the lock, one that has its frames lent and writes them without, a reader that makes room, and the
+    //! event loop that flushes on each writable edge, in every order that 2,000 random schedules find.
 
     use std::io;
 
-    use doorbell_hub::{Encoding, Flushed, Message, Outbound, Sent, Sink};
+    use doorbell_hub::{Encoding, Flushed, Lent, Message, Outbound, Sent, Sink};
     use shuttle::sync::atomic::{AtomicBool, Ordering};
     use shuttle::sync::{Arc, Condvar, Mutex};
     use shuttle::thread;
 
     const FRAME: usize = 5;
+    const PUSHERS: u8 = 3;
+    /// The one that has its frames lent.
+    const BORROWER: u8 = 2;
     const PER_PUSHER: u8 = 4;
 
     /// A socket with a small buffer that raises an edge, once, when room follows a refusal, as epoll does.
@@ -193,6 +316,25 @@ mod interleavings {
         }
     }
 
+    fn push(outbound: &Mutex<Outbound>, socket: &Socket, pusher: u8, frame: &[u8]) -> Sent {
+        let message = Message::new(frame);
+        let mut locked = outbound.lock().expect("no poison");
+        if pusher != BORROWER {
+            return locked.send(&socket, &message, Encoding::Plain, super::ROOMY);
+        }
+        match locked.lend(&message, Encoding::Plain, super::ROOMY) {
+            Lent::Settled(sent) => sent,
+            Lent::Yours => {
+                drop(locked);
+                let taken = socket.write(frame);
+                let mut locked = outbound.lock().expect("no poison");
+                let sent = locked.settle(taken, &message, Encoding::Plain);
+                assert!(!matches!(locked.flush(&socket), Flushed::Failed(_)));
+                sent
+            }
+        }
+    }
+
     #[test]
     fn no_message_is_lost_torn_or_stuck_between_direct_writes_and_flushes() {
         shuttle::check_random(
@@ -200,19 +342,13 @@ mod interleavings {
                 let socket = Arc::new(Socket::default());
                 let outbound = Arc::new(Mutex::new(Outbound::new()));
                 let done = Arc::new(AtomicBool::new(false));
-                let pushers: Vec<_> = (0..2u8)
+                let pushers: Vec<_> = (0..PUSHERS)
                     .map(|pusher| {
                         let (socket, outbound) = (Arc::clone(&socket), Arc::clone(&outbound));
                         thread::spawn(move || {
                             for number in 0..PER_PUSHER {
                                 let frame = [pusher * 16 + number; FRAME];
-                                let sent = outbound.lock().expect("no poison").send(
-                                    &&*socket,
-                                    &Message::new(&frame),
-                                    Encoding::Plain,
-                                    super::ROOMY,
-                                );
-                                assert_eq!(sent, Sent::Written);
+                                assert_eq!(push(&outbound, &socket, pusher, &frame), Sent::Written);
                             }
                         })
                     })
@@ -235,7 +371,7 @@ mod interleavings {
                         }
                     })
                 };
-                let total = 2 * usize::from(PER_PUSHER) * FRAME;
+                let total = usize::from(PUSHERS * PER_PUSHER) * FRAME;
                 while socket.read() < total {
                     thread::yield_now();
                 }
@@ -251,7 +387,7 @@ mod interleavings {
                 let state = socket.state.lock().expect("no poison");
                 let frames: Vec<&[u8]> = state.received.chunks(FRAME).collect();
                 assert!(frames.iter().all(|frame| frame.iter().all(|byte| *byte == frame[0])), "torn");
-                for pusher in 0..2u8 {
+                for pusher in 0..PUSHERS {
                     let numbers: Vec<u8> =
                         frames.iter().map(|frame| frame[0]).filter(|byte| byte / 16 == pusher).collect();
                     let expected: Vec<u8> = (0..PER_PUSHER).map(|number| pusher * 16 + number).collect();

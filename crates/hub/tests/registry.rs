@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use doorbell_hub::{AHEAD, BindError, Body, CatchUp, Delivered, Encoding, Hub, Message, Outbox, Post, Sent};
+use doorbell_hub::{
+    AHEAD, BindError, Body, CatchUp, Delivered, Encoding, Hub, Message, Outbox, Post, Retention, Sent,
+};
 use doorbell_protocol::Uid;
 use proptest::prelude::*;
 
@@ -17,10 +19,13 @@ struct Memory {
     closed: AtomicBool,
 }
 
+fn named(uid: &str) -> Uid {
+    Uid::new(uid).expect("a valid uid")
+}
+
 impl Memory {
     fn new(uid: &str) -> Arc<Self> {
-        let uid = Uid::new(uid).expect("a valid uid");
-        Arc::new(Self { uid, got: Mutex::default(), closed: AtomicBool::new(false) })
+        Arc::new(Self { uid: named(uid), got: Mutex::default(), closed: AtomicBool::new(false) })
     }
 
     fn got(&self) -> Vec<Vec<u8>> {
@@ -59,6 +64,8 @@ enum Step {
     /// The n-th stops taking messages but is still in the table.
     Close(usize),
     Push(u8),
+    /// One to each of these.
+    PushEach(Vec<u8>),
     Broadcast,
 }
 
@@ -68,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<usize>().prop_map(Step::Unbind),
         1 => any::<usize>().prop_map(Step::Close),
         4 => (0..6u8).prop_map(Step::Push),
+        2 => prop::collection::vec(0..6u8, 0..12).prop_map(Step::PushEach),
         1 => Just(Step::Broadcast),
     ]
 }
@@ -115,6 +123,22 @@ proptest! {
                     let delivered = hub.push(&uid, &post(&frame), 0);
                     prop_assert_eq!(delivered, note(&mut expected, &meant, &frame));
                 }
+                Step::PushEach(uids) => {
+                    let uids: Vec<_> = uids.iter().map(|uid| named(&format!("u{uid}"))).collect();
+                    let frames: Vec<_> = (0..uids.len()).map(|place| [number, place].map(usize::to_be_bytes).concat()).collect();
+                    let posts: Vec<_> = uids.iter().zip(&frames).map(|(uid, frame)| (uid, post(frame))).collect();
+                    let mut delivered = Vec::new();
+                    hub.push_each(&posts, 0, |told| delivered.push(told));
+                    let agreed: Vec<_> = uids
+                        .iter()
+                        .zip(&frames)
+                        .map(|(uid, frame)| {
+                            let meant: Vec<_> = bound.iter().filter(|other| other.uid == *uid).collect();
+                            note(&mut expected, &meant, frame)
+                        })
+                        .collect();
+                    prop_assert_eq!(delivered, agreed);
+                }
                 Step::Broadcast => {
                     let meant: Vec<_> = bound.iter().collect();
                     let delivered = hub.broadcast(&Message::new(&frame));
@@ -145,6 +169,25 @@ fn note(
         }
     }
     Delivered { connections: meant.len(), written, ..Delivered::default() }
+}
+
+#[test]
+fn what_is_kept_comes_after_what_was_pushed_before_it() {
+    let hub = Hub::new();
+    hub.retain(Retention::default());
+    let (connection, other) = (Memory::new("a"), Memory::new("b"));
+    for connection in [&connection, &other] {
+        bind(&hub, connection, 1).expect("there is room");
+    }
+    let kept = |frame| Post { ttl: Duration::from_secs(10), ..post(frame) };
+    let (a, b, absent) = (named("a"), named("b"), named("absent"));
+    let posts =
+        [(&a, post(b"1")), (&b, post(b"2")), (&a, kept(b"3")), (&absent, kept(b"4")), (&a, post(b"5"))];
+    let mut delivered = Vec::new();
+    hub.push_each(&posts, 1, |told| delivered.push((told.written, told.held)));
+    assert_eq!(delivered, [(1, 0), (1, 0), (1, 0), (0, 1), (1, 0)]);
+    assert_eq!(connection.got(), [b"1", b"3", b"5"]);
+    assert_eq!(other.got(), [b"2"]);
 }
 
 #[test]

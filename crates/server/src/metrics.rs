@@ -194,6 +194,8 @@ pub(crate) struct Metrics {
     pub(crate) broadcasts: Counter,
     /// Messages that reached a socket or a bounded queue.
     pub(crate) written: Counter,
+    /// Of those, the ones that went to the kernel together with others.
+    pub(crate) sent_together: Counter,
     webhooks: WebhookMetrics,
     /// Names that do not begin with `doorbell_`.
     plain: Registry,
@@ -284,6 +286,12 @@ impl Default for Metrics {
             "Messages handed to a connection's socket or bounded queue",
             written.clone(),
         );
+        let sent_together = Counter::default();
+        registry.register(
+            "messages_sent_together",
+            "Messages handed to the kernel together with others, by io_uring",
+            sent_together.clone(),
+        );
         let webhooks = WebhookMetrics::register(&mut registry);
         let calls = Family::new_with_constructor((|| Histogram::new(CALL_BUCKETS)) as fn() -> Histogram);
         registry.register_with_unit(
@@ -347,6 +355,7 @@ impl Default for Metrics {
             trail_overwritten,
             broadcasts,
             written,
+            sent_together,
             webhooks,
             plain,
             calls,

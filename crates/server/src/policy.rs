@@ -24,6 +24,8 @@ pub(crate) struct Policy {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// Whether WebSockets may use permessage-deflate.
     pub(crate) compression: bool,
+    /// Whether frames may go to the kernel together.
+    pub(crate) io_uring: bool,
     pub(crate) identity: Identity,
     pub(crate) text_key: Option<SecretString>,
     pub(crate) api_keys: Vec<ApiKey>,
@@ -60,6 +62,7 @@ impl Policy {
             url: settings.public.url.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
             tls,
             compression: settings.public.compression,
+            io_uring: settings.public.io_uring,
             identity,
             text_key: settings.text.key.clone(),
             api_keys: settings.api.keys.clone(),
@@ -86,6 +89,7 @@ impl Policy {
             url: None,
             tls: None,
             compression,
+            io_uring: false,
             identity: Identity::Open,
             text_key: None,
             api_keys: Vec::new(),

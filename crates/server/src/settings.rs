@@ -67,6 +67,8 @@ pub struct Public {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether WebSockets may use permessage-deflate (RFC 7692), if the client offers it.
     pub compression: bool,
+    /// Whether frames for many connections go to the kernel together, by io_uring, where it has that and allows it.
+    pub io_uring: bool,
     /// A PEM certificate chain; with `tls_key`, the listener speaks TLS and nothing else.
     pub tls_cert: Option<PathBuf>,
     /// The PEM private key of `tls_cert`.
@@ -83,6 +85,7 @@ impl Default for Public {
             origins: Vec::new(),
             trusted_proxies: Vec::new(),
             compression: false,
+            io_uring: true,
             tls_cert: None,
             tls_key: None,
         }

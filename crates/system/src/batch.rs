@@ -11,7 +11,7 @@
 //! **Threads and processes**: a batch belongs to the thread that made it; the kernel refuses any other
 //! (`IORING_SETUP_SINGLE_ISSUER`). After a fork two processes see one ring: the child's copy breaks and leaves it alone.
 //!
-//! What it saves and when: `docs/decisions/0005-no-io-uring.md`.
+//! What it saves and when: `docs/decisions/0005-sends-together.md`.
 
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
@@ -21,6 +21,8 @@ use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 /// Frames on their way to sockets together: one system call for all of them.
+///
+/// Some time after one is dropped the kernel interrupts its thread once: a system call that waits may then end with `EINTR`.
 ///
 /// One for each thread that sends:
 /// ```compile_fail,E0277

@@ -250,6 +250,14 @@ pub(crate) static KEYS: &[Key] = &[
         set: |c, v, e| put(&mut c.settings.public.compression, v.boolean(e)),
     },
     Key {
+        name: "public.io_uring",
+        shown: Default("true"),
+        doc: "Whether frames for many pages go to the kernel together, by io_uring, which makes broadcasts and busy text \
+              ports a tenth to a quarter cheaper. Where the kernel is older than 6.1 or forbids it, as Docker does by default, they go one \
+              by one.",
+        set: |c, v, e| put(&mut c.settings.public.io_uring, v.boolean(e)),
+    },
+    Key {
         name: "public.tls_cert",
         shown: Example("\"/etc/doorbell/fullchain.pem\""),
         doc: "A PEM file with the certificate and the chain above it. With tls_key, this listener speaks TLS 1.2 and 1.3 \

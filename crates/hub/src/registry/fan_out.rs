@@ -10,15 +10,19 @@
 //! places of different uids do not depend on each other, and a processor fetches many at a time. So [`Hub::look_ahead`]
 //! asks for them step by step for a handful of uids, under locks taken before the first step: an atomic operation in between
 //! would keep the order. For a uid alone it asks for the bucket, while whoever pushes makes the frame.
+//!
+//! Going together: deliveries of a broadcast, and of pushes that come together, are handed to the connections as a list
+//! ([`Outbox::deliver_each`]), which can then hand all frames to the kernel at once (`docs/decisions/0005-sends-together.md`).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use doorbell_protocol::Uid;
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::table::{SHARDS, User, shard_of};
-use super::{Hub, Outbox};
+use super::table::{SHARDS, Shard, User, shard_of};
+use super::{Delivery, Hub, Outbox};
 use crate::mailbox::{Kept, Mailbox};
 use crate::{Body, Mark, Message, Now, Sent, Step, Trail};
 
@@ -52,6 +56,21 @@ pub struct Delivered {
 /// it fetched is still in the cache when the last push needs it.
 pub const AHEAD: usize = 32;
 
+/// How many deliveries of a broadcast go together before it gives way. A push or a new connection that waits for the same core waits for so
+/// many: some 1.2 ms on loopback (`docs/decisions/0002-fan-out-gives-way.md`).
+pub const TOGETHER: usize = 128;
+
+/// Where a message to a uid has to go.
+enum Place<O> {
+    /// Through its mailbox.
+    Mailbox(Arc<Mutex<Mailbox>>),
+    /// The same, but the mailbox has to be opened.
+    NewMailbox,
+    /// To the connections that are there, if any: the common case, in which nobody can resume and nothing is kept, so that nothing
+    /// is numbered.
+    Pages(Option<User<O>>),
+}
+
 impl<O: Outbox> Hub<O> {
     /// Sends a message to every connection of `uid`, and keeps it for its `ttl`.
     pub fn push(&self, uid: &str, post: &Post<'_>, now: Now) -> Delivered {
@@ -59,27 +78,13 @@ impl<O: Outbox> Hub<O> {
         let delivered = loop {
             let mailbox = {
                 let mut shard = shard.lock();
-                let user = shard.users.share(hash, uid);
-                let sequenced = user.as_ref().is_some_and(User::is_sequenced);
-                match shard.mailbox(hash, uid) {
-                    Some(mailbox) => mailbox,
-                    None if post.ttl.is_zero() && !sequenced => {
+                match self.place_of(&shard, hash, uid, post) {
+                    Place::Mailbox(mailbox) => mailbox,
+                    Place::Pages(user) => {
                         drop(shard);
-                        // The common case: nobody can resume and nothing is kept, so nothing is numbered. What has
-                        // no name then has nothing by which anyone could ask for its trail.
-                        let mark = if post.body.id.is_empty() {
-                            Mark::NONE
-                        } else {
-                            self.trail.follow(post.body.id, uid, 0, now)
-                        };
-                        let Some(user) = user else {
-                            self.trail.note(mark, Step::ABSENT, now);
-                            return Delivered::default();
-                        };
-                        let message = Message::with_body(post.frame, post.body, 0).marked(mark);
-                        return user.deliver(&message, &self.trail, now);
+                        return self.push_unkept(uid, user, post, now);
                     }
-                    None => {
+                    Place::NewMailbox => {
                         let Ok(owned) = Uid::new(uid) else { return Delivered::default() };
                         self.open_mailbox(&mut shard, hash, &owned, now)
                     }
@@ -95,16 +100,80 @@ impl<O: Outbox> Hub<O> {
         delivered
     }
 
+    /// Sends each message to every connection of its uid, as [`Hub::push`] would one after the other, and tells of each in
+    /// that order. Those that go to one connection each and are not kept go out together.
+    pub fn push_each(&self, posts: &[(&Uid, Post<'_>)], now: Now, mut told: impl FnMut(Delivered)) {
+        let mut together: Vec<(Arc<O>, Message<'_>)> = Vec::with_capacity(posts.len());
+        let mut rest = posts;
+        while let [(uid, post), later @ ..] = rest {
+            let (hash, shard) = self.locate(uid.as_str());
+            let place = self.place_of(&shard.lock(), hash, uid.as_str(), post);
+            if let Place::Pages(Some(User::One(connection))) = place {
+                let message = self.unkept(uid.as_str(), post, now);
+                together.push((connection, message));
+            } else {
+                // Not before what came before it.
+                self.deliver_together(&mut together, now, &mut told);
+                told(self.push(uid.as_str(), post, now));
+            }
+            rest = later;
+        }
+        self.deliver_together(&mut together, now, &mut told);
+    }
+
+    /// Delivers these, and tells of each.
+    fn deliver_together(
+        &self,
+        together: &mut Vec<(Arc<O>, Message<'_>)>,
+        now: Now,
+        told: &mut impl FnMut(Delivered),
+    ) {
+        let mut deliveries: Vec<_> =
+            together.iter().map(|(connection, message)| Delivery::of(connection, message)).collect();
+        O::deliver_each(&mut deliveries);
+        for delivery in &deliveries {
+            let mut delivered = Delivered::default();
+            delivered.count(delivery, &self.trail, now);
+            told(delivered);
+        }
+        drop(deliveries);
+        together.clear();
+    }
+
+    /// Where a message to `uid` has to go, at this moment.
+    fn place_of(&self, shard: &Shard<O>, hash: u64, uid: &str, post: &Post<'_>) -> Place<O> {
+        if let Some(mailbox) = shard.mailbox(hash, uid) {
+            return Place::Mailbox(mailbox);
+        }
+        let user = shard.users.share(hash, uid);
+        let sequenced = user.as_ref().is_some_and(User::is_sequenced);
+        if post.ttl.is_zero() && !sequenced { Place::Pages(user) } else { Place::NewMailbox }
+    }
+
+    /// A message that is not numbered. What has no name then has nothing by which anyone could ask for its trail.
+    fn unkept<'a>(&self, uid: &str, post: &Post<'a>, now: Now) -> Message<'a> {
+        let mark =
+            if post.body.id.is_empty() { Mark::NONE } else { self.trail.follow(post.body.id, uid, 0, now) };
+        Message::with_body(post.frame, post.body, 0).marked(mark)
+    }
+
+    fn push_unkept(&self, uid: &str, user: Option<User<O>>, post: &Post<'_>, now: Now) -> Delivered {
+        let message = self.unkept(uid, post, now);
+        let Some(user) = user else {
+            self.trail.note(message.mark(), Step::ABSENT, now);
+            return Delivered::default();
+        };
+        user.deliver(&message, &self.trail, now)
+    }
+
     /// Sends a message to every connection of every member of `group`, and keeps it for each for its `ttl`.
     pub fn push_group(&self, group: &str, post: &Post<'_>, now: Now) -> Delivered {
         let mut delivered = Delivered::default();
-        let mut courtesy = Courtesy::default();
         for uids in self.groups.members(group).chunks(AHEAD) {
             self.look_ahead(uids.iter().map(Uid::as_str));
-            for uid in uids {
-                delivered += self.push(uid.as_str(), post, now);
-                courtesy.delivered();
-            }
+            let posts: Vec<_> = uids.iter().map(|uid| (uid, *post)).collect();
+            self.push_each(&posts, now, |told| delivered += told);
+            give_way();
         }
         delivered
     }
@@ -119,7 +188,6 @@ impl<O: Outbox> Hub<O> {
         /// its descriptor only until its turn, which is within a second.
         const AT_A_TIME: usize = 1 << 16;
         let mut delivered = Delivered::default();
-        let mut courtesy = Courtesy::default();
         let mut users: Vec<User<O>> = Vec::new();
         let mut shards = self.shards.iter().peekable();
         while let Some(shard) = shards.next() {
@@ -128,14 +196,29 @@ impl<O: Outbox> Hub<O> {
                 continue;
             }
             users.sort_unstable_by_key(User::place);
-            let mut coming = users.drain(..);
-            while let Some(user) = coming.next() {
-                if let Some(next) = coming.as_slice().first() {
-                    next.prefetch();
-                }
-                delivered += user.deliver(message, &self.trail, 0);
-                courtesy.delivered();
+            for users in users.chunks(TOGETHER) {
+                delivered += self.broadcast_to(users, message);
+                give_way();
             }
+            users.clear();
+        }
+        delivered
+    }
+
+    /// Sends a message to these, together where a uid has one connection; several have to hear it in the order of their uid.
+    fn broadcast_to(&self, users: &[User<O>], message: &Message<'_>) -> Delivered {
+        let mut delivered = Delivered::default();
+        let mut deliveries = Vec::with_capacity(users.len());
+        for user in users {
+            user.prefetch();
+            match user {
+                User::One(connection) => deliveries.push(Delivery::of(connection, message)),
+                User::Many(_) => delivered += user.deliver(message, &self.trail, 0),
+            }
+        }
+        O::deliver_each(&mut deliveries);
+        for delivery in &deliveries {
+            delivered.count(delivery, &self.trail, 0);
         }
         delivered
     }
@@ -229,34 +312,39 @@ impl<O: Outbox> User<O> {
             Self::One(_) => None,
             Self::Many(many) => Some(many.order.lock()),
         };
-        let connections = self.connections();
-        let mut delivered = Delivered { connections: connections.len(), ..Delivered::default() };
-        for connection in connections {
+        let mut delivered = Delivered::default();
+        for connection in self.connections() {
             let sent = connection.deliver(message);
-            trail.note_sent(message, connection.number(), sent, now);
-            if sent == Sent::Written {
-                delivered.written += 1;
-                delivered.sequenced += usize::from(connection.seen().is_some());
-            }
+            delivered.count(&Delivery { connection, message, sent }, trail, now);
         }
         delivered
     }
 }
 
-/// Gives up the processor between the deliveries of a long fan-out, so that a push to one uid or a new connection that
-/// waits for the same core waits for a few of them (about 6 us each on loopback) and not for a scheduler's time slice.
-#[derive(Default)]
-struct Courtesy(u32);
+impl<'a, O> Delivery<'a, O> {
+    /// One that is still to be made.
+    const fn of(connection: &'a Arc<O>, message: &'a Message<'a>) -> Self {
+        Self { connection, message, sent: Sent::Closed }
+    }
+}
 
-impl Courtesy {
-    const EVERY: u32 = 32;
-
-    fn delivered(&mut self) {
-        self.0 += 1;
-        if self.0.is_multiple_of(Self::EVERY) {
-            std::thread::yield_now();
+impl Delivered {
+    /// Counts a delivery that was made, and notes it in the trail.
+    fn count<O: Outbox>(&mut self, delivery: &Delivery<'_, O>, trail: &Trail, now: Now) {
+        let Delivery { connection, message, sent } = delivery;
+        trail.note_sent(message, connection.number(), *sent, now);
+        self.connections += 1;
+        if *sent == Sent::Written {
+            self.written += 1;
+            self.sequenced += usize::from(connection.seen().is_some());
         }
     }
+}
+
+/// Gives up the processor between the deliveries of a long fan-out, so that a push to one uid or a new connection that
+/// waits for the same core waits for a few of them and not for a scheduler's time slice.
+fn give_way() {
+    std::thread::yield_now();
 }
 
 impl std::ops::AddAssign for Delivered {

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use doorbell_hub::{Bound, Encoding, Flushed, Message, Outbound, Outbox, Promised, Sent, Sink};
+use doorbell_hub::{
+    Bound, Delivery, Encoding, Flushed, Lent, Message, Outbound, Outbox, Promised, Sent, Sink,
+};
 use doorbell_protocol::Uid;
 use doorbell_protocol::close::CloseCode;
 use doorbell_protocol::deflate::compress_always;
@@ -22,6 +24,7 @@ use rustix::net::SendFlags;
 use super::event_loop::LoopHandle;
 use super::poll::{Latest, Poll};
 use super::tls::{Arrived, End, Failure, Tls};
+use super::together;
 use crate::revocation::Proof;
 
 /// Where a connection lives: its loop (8 bits), which tenant of its place there it is (32, random), and that place (24).
@@ -243,6 +246,11 @@ impl Connection {
         &self.socket
     }
 
+    /// The loop it lives on.
+    pub(super) fn home(&self) -> &LoopHandle {
+        &self.home
+    }
+
     /// Its socket and its session, for whoever goes on with it.
     pub(super) fn into_parts(self) -> (TcpStream, Option<Box<Tls>>) {
         (self.socket, self.tls)
@@ -414,6 +422,62 @@ impl Connection {
         Sent::Written
     }
 
+    /// Takes note of what became of a message, and closes it if that was one too many.
+    fn note_sent(&self, message: &Message<'_>, sent: Sent) {
+        match sent {
+            Sent::Written => {
+                self.home.count_written();
+                self.note_seen(message);
+            }
+            Sent::Full => {
+                self.home.count_slow();
+                self.close_slow();
+            }
+            Sent::Closed => {}
+        }
+    }
+
+    /// A message's frame, if it is the socket that takes it and takes it as it is: not a session or a long-poll.
+    pub(super) fn lendable<'m>(&self, message: &'m Message<'_>) -> Option<&'m [u8]> {
+        let as_it_is = self.tls.is_none() && self.dialect != Dialect::Poll;
+        as_it_is.then(|| message.frame(self.encoding(message)))
+    }
+
+    /// Lets the caller write a message's frame to the socket, or says what became of the message.
+    pub(super) fn lend(&self, message: &Message<'_>) -> Lent {
+        let lent = self.outgoing.lock().outbound.lend(message, self.encoding(message), self.home.bound());
+        if let Lent::Settled(sent) = lent {
+            self.note_sent(message, sent);
+        }
+        lent
+    }
+
+    /// Takes note of how much of a lent frame the socket took, and sees off what came meanwhile.
+    pub(super) fn settle(&self, message: &Message<'_>, taken: io::Result<usize>) -> Sent {
+        let mut outgoing = self.outgoing.lock();
+        let outbound = &mut outgoing.outbound;
+        let sent = outbound.settle(taken, message, self.encoding(message));
+        let flushed = match outbound.is_drained() {
+            true => Flushed::Drained,
+            false => outbound.flush(&Wire(self)),
+        };
+        // Its loop may have been waiting for this frame to end it.
+        let ending = sent == Sent::Written && outbound.is_finished();
+        drop(outgoing);
+        if sent == Sent::Closed {
+            // The loop is to hear of it, also where the socket itself is as it was but how much it took is not known.
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+        if let Flushed::Failed(promised) = flushed {
+            self.home.count_lost(self.id, &promised);
+        }
+        if ending {
+            self.home.closing(self.id);
+        }
+        self.note_sent(message, sent);
+        sent
+    }
+
     /// What ends it on the wire: in doorbell.v1 a `bye`, on a WebSocket a Close frame.
     pub(super) fn farewell(&self, code: CloseCode, reason: &str, retry_after_ms: Option<u64>) -> Vec<u8> {
         let mut farewell = Vec::with_capacity(64);
@@ -531,18 +595,12 @@ impl Outbox for Connection {
         }
         let encoding = self.encoding(message);
         let sent = self.outgoing.lock().outbound.send(&Wire(self), message, encoding, self.home.bound());
-        match sent {
-            Sent::Written => {
-                self.home.count_written();
-                self.note_seen(message);
-            }
-            Sent::Full => {
-                self.home.count_slow();
-                self.close_slow();
-            }
-            Sent::Closed => {}
-        }
+        self.note_sent(message, sent);
         sent
+    }
+
+    fn deliver_each(deliveries: &mut [Delivery<'_, Self>]) {
+        together::deliver_each(deliveries);
     }
 
     fn number(&self) -> u64 {

@@ -165,6 +165,19 @@ impl LoopHandle {
         self.context.metrics.refused(Listener::Public, "too_slow");
     }
 
+    /// Whether frames may go to the kernel together.
+    pub(super) fn may_send_together(&self) -> bool {
+        self.context.policy.load().io_uring
+    }
+
+    pub(super) fn count_together(&self, frames: usize) {
+        self.context.metrics.sent_together.inc_by(frames as u64);
+    }
+
+    pub(super) fn count_lost(&self, id: ConnectionId, promised: &Promised) {
+        self.context.given_up(id, promised, Reason::ConnectionLost);
+    }
+
     pub(super) fn count_closed(&self, id: ConnectionId, code: CloseCode, reason: &str, promised: &Promised) {
         tracing::debug!(connection = %id, code = code.0, reason, "closing connection");
         self.context.metrics.closed(code.0);

@@ -8,6 +8,7 @@
 //! | [`tools`] | what a loop lends to the connection whose turn it is |
 //! | [`hello`] | how a connection says who it is, and the conversation in doorbell.v1 |
 //! | [`head`], [`stream`], [`text`] | the first bytes of a public connection; SSE and long-polls; the text port's lines |
+//! | [`together`] | how frames of many connections go to the kernel together |
 //! | [`poll`] | a long-poll's one answer |
 //! | [`tls`], [`records`] | the TLS session of one connection; its records after the handshake |
 //! | [`connection`] | what other threads may do to a connection |
@@ -30,6 +31,7 @@ mod records;
 mod stream;
 mod text;
 mod tls;
+mod together;
 mod tools;
 
 use std::io;

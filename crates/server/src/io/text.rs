@@ -2,7 +2,7 @@
 //!
 //! All complete lines of one read are pushed one after the other and answered with one write. Answers that the
 //! backend does not read pause its reading, so they are bounded by what one read can hold. Lines are parsed a handful at
-//! a time, so that the hub can look ahead.
+//! a time, so that the hub can look ahead and the kernel gets their frames together.
 
 use std::sync::Arc;
 
@@ -132,6 +132,10 @@ impl TextState {
             }
             let uids = handful.iter().filter_map(|line| line.uid.as_ref().ok());
             tools.context.hub.look_ahead(uids.map(Uid::as_str));
+            // One alone needs no list.
+            if !self.fresh && !self.locked && handful.len() > 1 {
+                push_together(bytes, handful, tools);
+            }
             for Line { length, used, uid } in handful.drain(..) {
                 if used > tools.policy.limits.line_bytes {
                     return self.too_long(tools);
@@ -166,13 +170,7 @@ impl TextState {
                 let body = Body { id: "", data: line, epoch: tools.context.hub.epoch() };
                 let post = Post { frame: &tools.frame, body, ttl: tools.policy.hold };
                 let delivered = tools.context.hub.push(uid.as_str(), &post, tools.now_ms);
-                let (count, answer) = match delivered {
-                    Delivered { written: 1.., .. } => (&tools.text_ok, OK),
-                    Delivered { held: 1.., .. } => (&tools.text_held, HELD),
-                    _ => (&tools.text_fail, FAIL),
-                };
-                count.inc();
-                tools.answers.extend_from_slice(answer);
+                answer(delivered, tools);
                 Talk::On
             }
             Err(error) => refuse(error.reason(), Talk::On, tools),
@@ -183,6 +181,56 @@ impl TextState {
         self.partial = Vec::new();
         refuse("line_too_long", Talk::Over, tools)
     }
+}
+
+/// Pushes lines that need nothing but pushing, up to the first that is too long.
+fn push_together(bytes: &mut &[u8], handful: &mut Vec<Line>, tools: &mut Tools) {
+    let longest = tools.policy.limits.line_bytes;
+    let fit = handful.iter().position(|line| line.used > longest).unwrap_or(handful.len());
+    let mut frames = std::mem::take(&mut tools.frame);
+    frames.clear();
+    let mut at = *bytes;
+    let mut parts = Vec::with_capacity(fit);
+    for line in &handful[..fit] {
+        let (text, rest) = (&at[..line.length], &at[line.used..]);
+        at = rest;
+        if let Ok(uid) = &line.uid {
+            let start = frames.len();
+            encode(Opcode::Text, text, &mut frames);
+            parts.push((uid, text, start..frames.len()));
+        }
+    }
+    let epoch = tools.context.hub.epoch();
+    let posts: Vec<_> = parts
+        .into_iter()
+        .map(|(uid, data, frame)| {
+            let body = Body { id: "", data, epoch };
+            (uid, Post { frame: &frames[frame], body, ttl: tools.policy.hold })
+        })
+        .collect();
+    let mut delivered = Vec::with_capacity(posts.len());
+    tools.context.hub.push_each(&posts, tools.now_ms, |told| delivered.push(told));
+    drop(posts);
+    let mut delivered = delivered.into_iter();
+    for line in handful.drain(..fit) {
+        match line.uid {
+            Ok(_) => answer(delivered.next().unwrap_or_default(), tools),
+            Err(error) => drop(refuse(error.reason(), Talk::On, tools)),
+        }
+    }
+    *bytes = at;
+    tools.frame = frames;
+}
+
+/// Answers a push.
+fn answer(delivered: Delivered, tools: &mut Tools) {
+    let (count, answer) = match delivered {
+        Delivered { written: 1.., .. } => (&tools.text_ok, OK),
+        Delivered { held: 1.., .. } => (&tools.text_held, HELD),
+        _ => (&tools.text_fail, FAIL),
+    };
+    count.inc();
+    tools.answers.extend_from_slice(answer);
 }
 
 fn refuse(reason: &'static str, talk: Talk, tools: &mut Tools) -> Talk {
