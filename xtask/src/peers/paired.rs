@@ -3,7 +3,8 @@
 //! A machine that others use too changes its pace by a tenth and more within minutes, and servers measured one after the other
 //! differ by that much at least. Here each slice asks the same of every server, one right after the other, so that a ratio
 //! within a slice is one at the same pace. Who begins changes from slice to slice, and who is started first from round to
-//! round. How small a difference shows is what the interval says: four rounds on two cores had it at 4 to 12 % either side.
+//! round. How small a difference shows is what the interval says: on two cores that nothing else used, four rounds had it at 4 to 12 %
+//! either side and ten at 3 %.
 
 use std::fmt;
 use std::path::Path;
