@@ -15,7 +15,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorbell_hub::{AHEAD, Body, Bound, CatchUp, Encoding, Hub, Message, Outbound, Outbox, Post, Sent, Sink};
+use doorbell_hub::{
+    AHEAD, Body, Bound, CatchUp, Delivered, Encoding, Hub, Message, Outbound, Outbox, Post, Sent, Sink,
+};
 use doorbell_protocol::frame::{Opcode, encode};
 use doorbell_protocol::{Uid, line};
 use parking_lot::Mutex;
@@ -205,7 +207,10 @@ impl Crowd {
     /// What the text port does with what it has read, a handful of lines at a time.
     fn handle(&self, mut lines: &[u8], handful: usize) -> f64 {
         let mut coming: Vec<(&[u8], Uid)> = Vec::with_capacity(handful);
-        let (mut frame, mut answers) = (Vec::new(), Vec::with_capacity(READ * 3));
+        let (mut frames, mut answers) = (Vec::new(), Vec::with_capacity(READ * 3));
+        let mut answer = |delivered: Delivered| {
+            answers.extend_from_slice(if delivered.written > 0 { b"ok\n" } else { b"fail\n" });
+        };
         let start = cpu_time();
         while !lines.is_empty() {
             while coming.len() < handful
@@ -215,12 +220,22 @@ impl Crowd {
                 coming.push((line, line::uid_of(line).expect("a good line")));
             }
             self.hub.look_ahead(coming.iter().map(|(_, uid)| uid.as_str()));
-            for (line, uid) in coming.drain(..) {
-                frame.clear();
-                encode(Opcode::Text, line, &mut frame);
-                let delivered = self.hub.push(&uid, &post(&frame, line, &self.hub), 0);
-                answers.extend_from_slice(if delivered.written > 0 { b"ok\n" } else { b"fail\n" });
+            frames.clear();
+            if let [(line, uid)] = &*coming {
+                encode(Opcode::Text, line, &mut frames);
+                answer(self.hub.push(uid, &post(&frames, line, &self.hub), 0));
+            } else {
+                let mut parts = Vec::with_capacity(coming.len());
+                for (line, uid) in &coming {
+                    let start = frames.len();
+                    encode(Opcode::Text, line, &mut frames);
+                    parts.push((uid, *line, start..frames.len()));
+                }
+                let posts =
+                    parts.into_iter().map(|(uid, line, frame)| (uid, post(&frames[frame], line, &self.hub)));
+                self.hub.push_each(&posts.collect::<Vec<_>>(), 0, &mut answer);
             }
+            coming.clear();
         }
         let spent = each(start, READ);
         assert_eq!(answers, b"ok\n".repeat(READ));
