@@ -75,12 +75,16 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     Ok(Memory { pss: pss + swapped, anonymous: field("Pss_Anon:").unwrap_or(0) + swapped })
 }
 
-/// How many descriptors process `pid` has open.
+/// How many descriptors process `pid` has open: sockets, files and pipes. What a thread has to wait or to send with, an epoll set or a
+/// ring, comes and goes with threads and not with clients, and is not counted (`anon_inode:`, proc_pid_fd(5)).
 ///
 /// # Errors
 /// When the process has ended or belongs to another user.
 pub fn descriptors(pid: u32) -> anyhow::Result<usize> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd")).context("failed to count the descriptors")?.count())
+    let all = fs::read_dir(format!("/proc/{pid}/fd")).context("failed to count the descriptors")?;
+    // One that was closed meanwhile leads nowhere.
+    let targets = all.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    Ok(targets.filter(|target| !target.as_os_str().as_encoded_bytes().starts_with(b"anon_inode:")).count())
 }
 
 fn clock_ticks_per_second() -> u32 {

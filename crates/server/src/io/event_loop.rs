@@ -29,6 +29,7 @@ use super::connection::{Connection, ConnectionId, Received};
 use super::life::{Next, Slot, Start};
 use super::records::MAX_RECORD_BYTES;
 use super::tls::{End, Failure};
+use super::together;
 use super::tools::Tools;
 use crate::context::{Context, Counted, HttpConnection};
 use crate::metrics::Listener;
@@ -270,6 +271,9 @@ impl EventLoop {
     /// Runs until drained.
     pub(super) fn run(mut self) -> Parted {
         let mut events = Events::with_capacity(1024);
+        if self.tools.policy.io_uring {
+            together::prepare();
+        }
         loop {
             let timeout = if !self.again.is_empty() {
                 Some(Duration::ZERO)

@@ -1,12 +1,14 @@
 //! Deliveries that go together: one system call for the frames of many connections, where the kernel has io_uring and allows it.
 //!
-//! Each thread that sends has a batch of its own from the first time that it has several deliveries to make. No connection is locked
-//! while the kernel works: its frame is lent ([`doorbell_hub::Outbound::lend`]). What a batch is no help to goes by itself:
-//! what a session or a long-poll has to put into words of its own, long frames, and everything where there is no batch to be had.
+//! Each thread that sends has a batch of its own: a loop from the start, any other from the first time that it has several deliveries
+//! to make. No connection is locked while the kernel works: its frame is lent ([`doorbell_hub::Outbound::lend`]). What a batch is no help
+//! to goes by itself: what a session or a long-poll has to put into words of its own, long frames, and everything where there is no batch
+//! to be had.
 
 use std::cell::RefCell;
 use std::os::fd::AsFd as _;
 use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use doorbell_hub::{Delivery, Lent, Outbox as _};
 use doorbell_system::batch::Batch;
@@ -25,6 +27,17 @@ struct Sender {
     batch: Batch,
     /// Which deliveries are under way.
     lent: Vec<usize>,
+    _place: Place,
+}
+
+/// Threads of this process that may have a batch at a time, each a descriptor and some 70 KiB: up to 256 loops, from their start, and 64 of
+/// those that broadcast, which come and go and may be hundreds.
+const MOST_BATCHES: usize = 256 + 64;
+static BATCHES: AtomicUsize = AtomicUsize::new(0);
+
+/// Has this thread's batch ready, if there is one to be had, before there is anything to send.
+pub(super) fn prepare() {
+    SENDER.with_borrow(|_| {});
 }
 
 /// Makes these deliveries.
@@ -47,11 +60,12 @@ fn one_by_one(deliveries: &mut [Delivery<'_, Connection>]) {
 }
 
 impl Sender {
-    /// `None` where the kernel has no io_uring or forbids it, which is said once.
+    /// `None` where there are enough already, and where the kernel has no io_uring or forbids it, which is said once.
     fn new() -> Option<Self> {
         static SAID: Once = Once::new();
+        let place = Place::take()?;
         match Batch::new() {
-            Ok(batch) => Some(Self { batch, lent: Vec::with_capacity(Batch::MOST) }),
+            Ok(batch) => Some(Self { batch, lent: Vec::with_capacity(Batch::MOST), _place: place }),
             Err(error) => {
                 SAID.call_once(|| tracing::info!(%error, "frames go to the kernel one by one: no io_uring"));
                 None
@@ -68,7 +82,7 @@ impl Sender {
 
     /// Makes as many deliveries from the first on as there is room for; how many.
     fn deliver_some(&mut self, deliveries: &mut [Delivery<'_, Connection>]) -> usize {
-        let Self { batch, lent } = self;
+        let Self { batch, lent, .. } = self;
         let Some(mut frames) = batch.start() else {
             one_by_one(deliveries);
             return deliveries.len();
@@ -100,5 +114,21 @@ impl Sender {
             *sent = connection.settle(message, taken);
         }
         done
+    }
+}
+
+/// One of [`MOST_BATCHES`].
+struct Place;
+
+impl Place {
+    fn take() -> Option<Self> {
+        let take = |taken| (taken < MOST_BATCHES).then_some(taken + 1);
+        BATCHES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok().then_some(Self)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        BATCHES.fetch_sub(1, Ordering::Relaxed);
     }
 }
