@@ -203,6 +203,8 @@ test('without JavaScript the phone needs one tap more, and only POST does anythi
   assert.equal(await page.evaluate(() => document.querySelector('doorbell-login').state), 'pending');
   await mobile.page.click('#scan button');
   await inState(page, 'scanned');
+  // The computer is told before the phone has its next page, and a page on its way cannot be reloaded.
+  await mobile.page.waitForSelector('#approve button');
   await mobile.page.reload();
   await mobile.page.click('#approve button');
   assert.match(await heading(mobile.page), /Agreed|You are signed in/);

@@ -22,9 +22,20 @@ pub(crate) fn batch() -> Option<Batch> {
     }
 }
 
+/// Whether that is the kernel's doing: it forbids io_uring (`EPERM`), has none (`ENOSYS`), or is too old for these flags (`EINVAL`).
 fn forbids(error: &io::Error) -> bool {
-    // EPERM and ENOSYS.
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => true,
+        io::ErrorKind::InvalidInput => is_before_6_1(),
+        _ => false,
+    }
+}
+
+fn is_before_6_1() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux says which it is");
+    let mut numbers = release.split(|other: char| !other.is_ascii_digit()).map(str::parse::<u32>);
+    let (major, minor) = (numbers.next(), numbers.next());
+    matches!((major, minor), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < (6, 1))
 }
 
 /// A socket to send by, and its peer to read from. Both block.
