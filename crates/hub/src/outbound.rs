@@ -84,6 +84,8 @@ pub enum Lent {
     Yours,
     /// As [`Outbound::send`] would have said; nothing is to be written.
     Settled(Sent),
+    /// Another frame is lent, and behind it is no room: to be asked again when that is settled. Nothing says yet that the connection is slow.
+    Busy,
 }
 
 /// The outgoing side of one connection. See the module's header.
@@ -141,7 +143,13 @@ impl Outbound {
     /// Whether nothing waits for the socket, and nothing is lent.
     #[must_use]
     pub const fn is_drained(&self) -> bool {
-        self.queue.is_none() && self.lent == 0
+        self.queue.is_none() && !self.is_lent()
+    }
+
+    /// Whether a frame is lent. A [`Sent::Full`] then says nothing of how fast the connection is.
+    #[must_use]
+    pub const fn is_lent(&self) -> bool {
+        self.lent > 0
     }
 
     /// Whether [`Outbound::finish`] was called or the socket failed.
@@ -167,8 +175,10 @@ impl Outbound {
     /// Lets the caller write a message's frame, unless something waits that it has to wait behind, or nothing is taken any more. A frame of
     /// more than 4 GiB cannot be lent and is too much for any bound.
     pub fn lend(&mut self, message: &Message<'_>, encoding: Encoding, bound: Bound) -> Lent {
-        if let Some(sent) = self.queue_behind(message, encoding, bound) {
-            return Lent::Settled(sent);
+        match self.queue_behind(message, encoding, bound) {
+            Some(Sent::Full) if self.is_lent() => return Lent::Busy,
+            Some(sent) => return Lent::Settled(sent),
+            None => {}
         }
         match u32::try_from(message.frame(encoding).len()) {
             Ok(length) => {
@@ -196,7 +206,7 @@ impl Outbound {
         }
         let size = message.frame(encoding).len();
         let (messages, bytes) = self.queue.as_ref().map_or((0, 0), |queue| (queue.frames.len(), queue.bytes));
-        let (messages, bytes) = (messages + usize::from(self.lent > 0), bytes + self.lent as usize);
+        let (messages, bytes) = (messages + usize::from(self.is_lent()), bytes + self.lent as usize);
         if messages >= bound.messages || bytes.saturating_add(size) > bound.bytes {
             return Some(Sent::Full);
         }
@@ -239,8 +249,12 @@ impl Outbound {
     pub fn flush(&mut self, sink: &impl Sink) -> Flushed {
         /// Frames handed to one gathering write; the kernel's own limit is 1,024 (`IOV_MAX`).
         const GATHER: usize = 64;
-        if self.lent > 0 {
+        if self.is_lent() {
             return Flushed::Blocked;
+        }
+        if self.stage == Stage::Gone && self.queue.is_some() {
+            // How much of a frame the socket has may not even be known.
+            return self.fail();
         }
         while let Some(queue) = &mut self.queue {
             let mut parts = [io::IoSlice::new(&[]); GATHER];

@@ -96,7 +96,9 @@ proptest! {
                         }
                         Lent::Settled(Sent::Written) => promised.extend_from_slice(&frame),
                         Lent::Settled(Sent::Full) => prop_assert!(!outbound.is_drained()),
-                        Lent::Settled(Sent::Closed) => prop_assert!(false, "nothing closed it"),
+                        Lent::Busy | Lent::Settled(Sent::Closed) => {
+                            prop_assert!(false, "nothing is lent, and nothing closed it");
+                        }
                     },
                 },
             }
@@ -175,8 +177,11 @@ fn a_lent_frame_counts_towards_the_bound() {
     let mut outbound = with_lent(&[0; 8], bound);
     assert_eq!(outbound.send(&pipe, &Message::new(&[0; 3]), Encoding::Plain, bound), Sent::Full, "bytes");
     assert_eq!(outbound.send(&pipe, &Message::new(&[0; 1]), Encoding::Plain, bound), Sent::Written);
-    let sent = outbound.lend(&Message::new(&[0; 1]), Encoding::Plain, bound);
-    assert_eq!(sent, Lent::Settled(Sent::Full), "messages");
+    assert_eq!(outbound.lend(&Message::new(&[0; 1]), Encoding::Plain, bound), Lent::Busy, "messages");
+    assert!(outbound.is_lent(), "so it may be quick enough");
+    *pipe.room.borrow_mut() = usize::MAX;
+    settle(&mut outbound, &pipe, &[0; 8]);
+    assert_eq!(outbound.lend(&Message::new(&[0; 11]), Encoding::Plain, bound), Lent::Yours, "as it was");
 }
 
 #[test]
@@ -233,9 +238,10 @@ fn a_lent_frame_that_fails_is_not_written_and_what_came_behind_it_is_counted() {
     let failed =
         outbound.settle(Err(io::ErrorKind::BrokenPipe.into()), &Message::new(b"one"), Encoding::Plain);
     assert_eq!(failed, Sent::Closed);
-    *pipe.broken.borrow_mut() = true;
-    let Flushed::Failed(promised) = outbound.flush(&pipe) else { panic!("the socket is broken") };
+    *pipe.room.borrow_mut() = usize::MAX;
+    let Flushed::Failed(promised) = outbound.flush(&pipe) else { panic!("the frame may have left in part") };
     assert_eq!(promised.messages, 1);
+    assert_eq!(*pipe.taken.borrow(), b"", "nothing follows it");
     assert_eq!(outbound.send(&pipe, &Message::new(b"late"), Encoding::Plain, ROOMY), Sent::Closed);
 }
 
@@ -324,6 +330,7 @@ mod interleavings {
         }
         match locked.lend(&message, Encoding::Plain, super::ROOMY) {
             Lent::Settled(sent) => sent,
+            Lent::Busy => panic!("there is room, and one borrower"),
             Lent::Yours => {
                 drop(locked);
                 let taken = socket.write(frame);

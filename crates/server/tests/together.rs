@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use doorbell_server::Server;
+use doorbell_server::settings::Limits;
 use doorbell_system::batch::Batch;
 use serde_json::json;
 use support::{Backend, Client, Events, Page, api, metric, settings, start};
@@ -153,6 +154,33 @@ fn a_page_that_does_not_read_costs_those_it_is_sent_to_with_nothing() {
         assert_eq!(slow.try_frame(), None, "then the connection ends");
         let dropped = metric(&server, "doorbell_messages_dropped_total{reason=\"too_slow\"}");
         assert_eq!(promised.len() - received, usize::try_from(dropped).expect("few"));
+    }
+}
+
+#[test]
+fn lines_that_come_together_for_one_page_do_not_make_it_slow() {
+    let bounds: [fn(&mut Limits); 2] =
+        [|limits| limits.queue_messages = 2, |limits| limits.queue_bytes = 100];
+    for set in bounds {
+        let mut settings = settings();
+        set(&mut settings.limits);
+        let server = start(settings);
+        let mut page = Page::bind(server.addresses().public, "u");
+        let mut backend = Backend::connect(server.addresses().text);
+        assert_eq!(backend.line(r#"{"uid":"u","n":0}"#), "ok");
+        // Every tenth is too long to go together with others.
+        let padding = |number| "x".repeat(if number % 10 == 0 { 20_000 } else { 0 });
+        let line = |number| format!(r#"{{"uid":"u","n":{number},"p":"{}"}}"#, padding(number));
+        let lines: Vec<_> = (1..60).map(line).collect();
+        backend.0.write_all(format!("{}\n", lines.join("\n")).as_bytes()).expect("a connection");
+        for number in 1..60 {
+            assert_eq!(backend.answer(), "ok", "line {number}");
+        }
+        assert_eq!(page.message(), r#"{"uid":"u","n":0}"#);
+        for line in lines {
+            assert_eq!(page.message(), line);
+        }
+        page.sync();
     }
 }
 

@@ -7,8 +7,9 @@ use std::io::{ErrorKind, Read as _};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd as _;
 
-use common::{batch, narrow_pair, pair};
+use common::{batch, pair};
 use doorbell_system::batch::Batch;
+use socket2::SockRef;
 
 /// Sends each frame to its socket in one batch, and expects each socket to take all of its own.
 fn send_all<'a>(batch: &mut Batch, frames: impl Iterator<Item = (&'a TcpStream, &'a [u8])>) {
@@ -34,6 +35,14 @@ fn read_to_end(socket: &TcpStream, mut peer: &TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     peer.read_to_end(&mut bytes).expect("arrives");
     bytes
+}
+
+/// A pair with small buffers, but larger than a segment (64 KiB on loopback): no frame is divided within one.
+fn narrow_pair() -> (TcpStream, TcpStream) {
+    let (socket, peer) = pair();
+    SockRef::from(&socket).set_send_buffer_size(50_000).expect("a small buffer");
+    SockRef::from(&peer).set_recv_buffer_size(50_000).expect("a small buffer");
+    (socket, peer)
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd as _;
 use std::thread;
 
-use common::{batch, pair, wait_until};
+use common::{DEADLINE, batch, pair};
 use doorbell_system::batch::Batch;
 
 /// Says how often each thread asked for memory.
@@ -64,6 +64,15 @@ fn forbid(call: libc::c_long, error: i32) {
 /// Runs it in a thread of its own, which a filter can have for itself.
 fn apart(test: impl FnOnce() + Send + 'static) {
     thread::spawn(test).join().expect("the test's own thread");
+}
+
+/// Waits, with a deadline, for what no event tells of.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "never: {what}");
+        thread::yield_now();
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use doorbell_hub::{
     Bound, Delivery, Encoding, Flushed, Lent, Message, Outbound, Outbox, Promised, Sent, Sink,
@@ -437,19 +437,48 @@ impl Connection {
         }
     }
 
-    /// A message's frame, if it is the socket that takes it and takes it as it is: not a session or a long-poll.
-    pub(super) fn lendable<'m>(&self, message: &'m Message<'_>) -> Option<&'m [u8]> {
-        let as_it_is = self.tls.is_none() && self.dialect != Dialect::Poll;
-        as_it_is.then(|| message.frame(self.encoding(message)))
+    /// A message as it goes out, but for what a session or a long-poll makes of it.
+    pub(super) fn frame<'m>(&self, message: &'m Message<'_>) -> &'m [u8] {
+        message.frame(self.encoding(message))
     }
 
-    /// Lets the caller write a message's frame to the socket, or says what became of the message.
-    pub(super) fn lend(&self, message: &Message<'_>) -> Lent {
-        let lent = self.outgoing.lock().outbound.lend(message, self.encoding(message), self.home.bound());
+    /// Lets the caller write a message's frame to the socket, or says what became of the message. A frame of more than `longest` bytes and
+    /// one that a session or a long-poll has yet to put into its own words are not lent.
+    pub(super) fn lend(&self, message: &Message<'_>, longest: usize) -> Lent {
+        if self.tls.is_some() || self.dialect == Dialect::Poll {
+            return Lent::Settled(self.deliver(message));
+        }
+        let mut outgoing = self.outgoing.lock();
+        if self.frame(message).len() > longest {
+            if outgoing.outbound.is_lent() {
+                return Lent::Busy;
+            }
+            drop(outgoing);
+            return Lent::Settled(self.deliver(message));
+        }
+        let lent = outgoing.outbound.lend(message, self.encoding(message), self.home.bound());
+        drop(outgoing);
         if let Lent::Settled(sent) = lent {
             self.note_sent(message, sent);
         }
         lent
+    }
+
+    /// Sends to the socket or to the queue. Where a frame is lent, there may be no room behind it although the connection is quick: then
+    /// this waits until that is settled, a few milliseconds at most, for whoever has it waits for nobody.
+    fn put(&self, message: &Message<'_>, encoding: Encoding, bound: Bound) -> Sent {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        let mut since = None;
+        loop {
+            let mut outgoing = self.outgoing.lock();
+            let sent = outgoing.outbound.send(&Wire(self), message, encoding, bound);
+            let hasty = sent == Sent::Full && outgoing.outbound.is_lent();
+            drop(outgoing);
+            if !hasty || since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                return sent;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Takes note of how much of a lent frame the socket took, and sees off what came meanwhile.
@@ -531,7 +560,7 @@ impl Connection {
 
     /// Sends bytes that are no message of the hub's: a handshake, a pong, an answer on the text port.
     pub(super) fn send(&self, bytes: &[u8], bound: Bound) -> Sent {
-        self.outgoing.lock().outbound.send(&Wire(self), &Message::new(bytes), Encoding::Plain, bound)
+        self.put(&Message::new(bytes), Encoding::Plain, bound)
     }
 
     /// Queues bytes that may leave only with the next [`Connection::flush`].
@@ -594,7 +623,7 @@ impl Outbox for Connection {
             return self.deliver_to_poll(message);
         }
         let encoding = self.encoding(message);
-        let sent = self.outgoing.lock().outbound.send(&Wire(self), message, encoding, self.home.bound());
+        let sent = self.put(message, encoding, self.home.bound());
         self.note_sent(message, sent);
         sent
     }

@@ -90,21 +90,22 @@ impl Sender {
         lent.clear();
         let mut done = 0;
         for (index, delivery) in deliveries.iter_mut().enumerate() {
-            done += 1;
             let Delivery { connection, message, sent } = delivery;
-            let frame = connection.lendable(message).filter(|frame| frame.len() <= Batch::LONGEST);
-            let Some(frame) = frame else {
-                *sent = connection.deliver(message);
-                continue;
-            };
-            match connection.lend(message) {
+            match connection.lend(message, Batch::LONGEST) {
                 Lent::Settled(settled) => *sent = settled,
-                Lent::Yours if frames.add(connection.socket().as_fd(), frame) => lent.push(index),
+                Lent::Yours if frames.add(connection.socket().as_fd(), connection.frame(message)) => {
+                    lent.push(index);
+                }
                 Lent::Yours => {
                     *sent = connection.settle(message, Ok(0));
+                    done += 1;
                     break;
                 }
+                // It may be this batch that it waits for.
+                Lent::Busy if !lent.is_empty() => break,
+                Lent::Busy => *sent = connection.deliver(message),
             }
+            done += 1;
         }
         if let Some(delivery) = deliveries.first() {
             delivery.connection.home().count_together(lent.len());

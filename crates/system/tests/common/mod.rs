@@ -1,11 +1,10 @@
 //! Real sockets on loopback, and a batch where the kernel allows one.
 
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
-use std::{io, thread};
 
 use doorbell_system::batch::Batch;
-use socket2::SockRef;
 
 /// Whatever a test waits for comes long before.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -45,23 +44,4 @@ pub(crate) fn pair() -> (TcpStream, TcpStream) {
     let (socket, _) = listener.accept().expect("accepts");
     peer.set_read_timeout(Some(DEADLINE)).expect("a deadline");
     (socket, peer)
-}
-
-/// A pair with small buffers, but larger than a segment (64 KiB on loopback): no frame is divided within one.
-#[allow(dead_code, reason = "each test file is a crate of its own")]
-pub(crate) fn narrow_pair() -> (TcpStream, TcpStream) {
-    let (socket, peer) = pair();
-    SockRef::from(&socket).set_send_buffer_size(50_000).expect("a small buffer");
-    SockRef::from(&peer).set_recv_buffer_size(50_000).expect("a small buffer");
-    (socket, peer)
-}
-
-/// Waits, with a deadline, for what no event tells of.
-#[allow(dead_code, reason = "each test file is a crate of its own")]
-pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = std::time::Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < DEADLINE, "never: {what}");
-        thread::yield_now();
-    }
 }
